@@ -1,0 +1,89 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+)
+
+// answer sends the answer that gorilla wrote to a handshake through the
+// ResponseWriter that the request came with, so that middleware around it sees
+// the status and its header fields arrive, and takes over the connection.
+type answer struct {
+	w        http.ResponseWriter
+	hijacker http.Hijacker
+	header   http.Header // what logic adds
+}
+
+// errNoHijack is returned for HTTP/2 and for middleware that hides the
+// connection.
+var errNoHijack = errors.New("the connection cannot be taken over: no http.ResponseWriter on the way implements http.Hijacker")
+
+// newAnswer finds the innermost writer that can be hijacked. Those around it,
+// which count bytes for an access log, say, would stay in memory as long as the
+// connection and hide what it is.
+func newAnswer(w http.ResponseWriter) (*answer, error) {
+	a := &answer{w: w}
+	for inner := w; inner != nil; {
+		if h, ok := inner.(http.Hijacker); ok {
+			a.hijacker = h
+		}
+		u, ok := inner.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		inner = u.Unwrap()
+	}
+	if a.hijacker == nil {
+		return nil, errNoHijack
+	}
+	return a, nil
+}
+
+// send sends p, a whole response header, and returns the connection and what
+// the client has already sent on it.
+func (a *answer) send(p []byte) (conn net.Conn, rest []byte, err error) {
+	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(p)), nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the handshake's answer: %w", err)
+	}
+	_ = resp.Body.Close() // a 101 has none
+	h := a.w.Header()
+	for name, values := range a.header {
+		if name == "Set-Cookie" {
+			h[name] = append(h[name], values...) // beside those of middleware
+		} else {
+			h[name] = values
+		}
+	}
+	maps.Copy(h, resp.Header)
+	a.w.WriteHeader(resp.StatusCode)
+	conn, brw, err := a.hijacker.Hijack()
+	if err != nil {
+		return nil, nil, fmt.Errorf("taking over the connection: %w", err)
+	}
+	if n := brw.Reader.Buffered(); n > 0 {
+		early, _ := brw.Reader.Peek(n) // cannot fail: that much is buffered
+		rest = bytes.Clone(early)
+	}
+	return conn, rest, nil
+}
+
+// upgradeWriter is the http.ResponseWriter that gorilla upgrades: it hands out
+// the wire in place of the connection.
+type upgradeWriter struct {
+	http.ResponseWriter // gorilla writes no response: its Error hook is set
+	wire                *wire
+}
+
+// Hijack returns the wire.
+func (u upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	// gorilla looks only whether something was read already, and borrows no
+	// buffer of this size.
+	empty := bufio.NewReadWriter(bufio.NewReaderSize(u.wire, 16), bufio.NewWriterSize(u.wire, 16))
+	return u.wire, empty, nil
+}

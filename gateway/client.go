@@ -1,0 +1,349 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+)
+
+// Client is one WebSocket connection.
+//
+// All methods are safe for concurrent use, in callbacks and outside, and none
+// of them blocks on anybody's socket. What ends a client is Close here or at
+// the gateway, an error from a callback, a limit or time-out of its endpoint,
+// the peer, or a shutdown; then OnClose is called.
+type Client struct {
+	*shared
+	id          string
+	ip          string
+	limit       netip.Prefix // what MaxClientsPerIP counts it under
+	slot        *slot
+	connectedAt time.Time
+	subprotocol string
+	session     Session
+
+	wire  wire
+	ws    *websocket.Conn
+	queue sendQueue
+	open  atomic.Bool // the handshake is answered: wire, ws and queue may be used
+
+	mu     sync.Mutex
+	user   string              // guarded by mu
+	groups map[string]struct{} // guarded by mu
+	reason *CloseReason        // guarded by mu; how it closes, set once
+	ctx    context.Context     // guarded by mu; made when asked for
+	cancel context.CancelFunc  // guarded by mu
+	gone   bool                // guarded by mu; ctx is done or would be
+	value  any                 // guarded by mu
+	header http.Header         // guarded by mu; nil after the handshake
+
+	closing atomic.Bool // reason is set
+	killed  atomic.Bool
+
+	messagesIn  atomic.Int64
+	lastMessage atomic.Int64 // when the last message had been handled, or the client connected
+	bucket      bucket       // used by the client's own goroutine only
+
+	answered bool // the peer's close frame has come; used by the client's own goroutine only
+
+	inside atomic.Pointer[Endpoint] // whose logic is being called
+	call   callState
+	watch  watch
+}
+
+// newClientID returns an id that names its node, cannot be guessed (130 random
+// bits), is never used again and needs no escaping in a URL.
+func newClientID(node string) string { return node + "-" + strings.ToLower(rand.Text()) }
+
+// ID returns the client id.
+func (c *Client) ID() string { return c.id }
+
+// RealIP returns the IP address of the visitor as the server in front knows it:
+// under Caddy that of its client_ip, which heeds trusted_proxies; on net/http
+// the peer's. It has no port, and is empty if unknown, as on a unix socket.
+func (c *Client) RealIP() string { return c.ip }
+
+// Endpoint returns the name of the endpoint that the client connected to.
+func (c *Client) Endpoint() string { return c.slot.name }
+
+// Subprotocol returns the subprotocol that was agreed on, or "".
+func (c *Client) Subprotocol() string { return c.subprotocol }
+
+// ConnectedAt returns when the handshake arrived.
+func (c *Client) ConnectedAt() time.Time { return c.connectedAt }
+
+// Gateway returns the gateway. What its Go and Every start ends with the
+// generation that is in force now.
+func (c *Client) Gateway() *Gateway { return c.slot.current.Load().gen.g }
+
+// Session returns the client's key-value data.
+func (c *Client) Session() *Session { return &c.session }
+
+// Header returns header fields for the handshake's answer. They are sent if
+// OnConnect returns nil; afterwards Header returns nil.
+func (c *Client) Header() http.Header {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.header
+}
+
+// takeHeader returns Header for the last time.
+func (c *Client) takeHeader() http.Header {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.header
+	c.header = nil
+	return h
+}
+
+// User returns the application's id of the client's user, or "".
+func (c *Client) User() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.user
+}
+
+// Groups returns the client's groups, sorted.
+func (c *Client) Groups() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.groups))
+}
+
+// Context returns a context that is cancelled when the connection is gone, just
+// before OnClose, and when the gateway ends.
+func (c *Client) Context() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx == nil {
+		c.ctx, c.cancel = context.WithCancel(c.shared.ctx)
+		if c.gone {
+			c.cancel()
+		}
+	}
+	return c.ctx
+}
+
+// endContext cancels Context.
+func (c *Client) endContext() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
+
+// Value returns what SetValue was last given, or nil.
+func (c *Client) Value() any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.value
+}
+
+// SetValue keeps Go state of the application's with the client. It survives
+// reloads; the type then belongs to the same binary, but to newer logic.
+func (c *Client) SetValue(v any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.value = v
+}
+
+// Send queues a message for the client, in the order of the calls, and returns
+// at once; the message is copied. In OnConnect it waits for the handshake's
+// answer. The error is ErrClosed, ErrTooBig, ErrNotUTF8, or ErrQueueFull if the
+// endpoint's policy dropped the message or closes the client for it.
+func (c *Client) Send(m Message) error {
+	frame, err := encode(m)
+	if err != nil {
+		return err
+	}
+	return c.push(frame)
+}
+
+// encode returns m as a frame.
+func encode(m Message) ([]byte, error) {
+	switch m.Type {
+	case TextMessage:
+		if !utf8.Valid(m.Data) {
+			return nil, fmt.Errorf("text message: %w", ErrNotUTF8)
+		}
+	case BinaryMessage:
+	default:
+		return nil, fmt.Errorf("%s: allowed are text and binary", m.Type)
+	}
+	return newFrame(byte(m.Type), m.Data), nil
+}
+
+// push queues a frame that nobody writes to any more.
+func (c *Client) push(frame []byte) error {
+	o := &c.slot.current.Load().o
+	err := c.queue.push(frame, o.SendBuffer, o.WhenFull)
+	if err == ErrQueueFull && o.WhenFull == CloseWhenFull { //nolint:errorlint // never wrapped
+		c.close(CloseReason{Code: CloseTryAgainLater, Reason: "send buffer is full"}, true)
+	}
+	return err
+}
+
+// Close closes the connection: what is queued is still sent, then a close frame
+// with this code and reason, and the connection ends when the peer has answered
+// or the endpoint's WriteTimeout has passed. It returns at once. From then on
+// OnMessage is not called, Send returns ErrClosed, and commands no longer reach
+// the client. The error says why code or reason cannot be sent, or is ErrClosed
+// if the client was closing already.
+func (c *Client) Close(code int, reason string) error {
+	if err := checkClose(code, reason); err != nil {
+		return err
+	}
+	if !c.close(CloseReason{Code: code, Reason: reason}, false) {
+		return ErrClosed
+	}
+	return nil
+}
+
+// close begins the end of the client, once: it takes it out of its groups and
+// sends the close frame, behind what is queued or, with discard, in its place.
+func (c *Client) close(reason CloseReason, discard bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reason != nil {
+		return false
+	}
+	c.reason = &reason
+	c.closing.Store(true)
+	if c.user != "" {
+		removeMember(&c.registry.users, c.user, c)
+	}
+	for group := range c.groups {
+		removeMember(&c.registry.groups, group, c)
+	}
+	switch {
+	case reason.Code == CloseAbnormal:
+		c.queue.stop(ErrClosed)
+	case reason.ByPeer:
+		c.queue.close(newCloseFrame(reason.Code, ""), discard) // the code is echoed (RFC 6455 section 5.5.1)
+	default:
+		c.queue.close(newCloseFrame(reason.Code, reason.Reason), discard)
+	}
+	return true
+}
+
+func (c *Client) isClosing() bool { return c.closing.Load() }
+
+// Join puts the client into groups, all or none. Those that it is in already
+// are no error; more than MaxGroupsPerClient are.
+func (c *Client) Join(groups ...string) error {
+	if err := checkNames("group", groups); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reason != nil {
+		return ErrClosed
+	}
+	fresh := make(map[string]struct{}, len(groups))
+	for _, group := range groups {
+		if _, in := c.groups[group]; !in {
+			fresh[group] = struct{}{}
+		}
+	}
+	if n := len(c.groups) + len(fresh); n > MaxGroupsPerClient {
+		return fmt.Errorf("client would be in %d groups: allowed are %d", n, MaxGroupsPerClient)
+	}
+	if c.groups == nil {
+		c.groups = make(map[string]struct{}, len(fresh))
+	}
+	for group := range fresh {
+		c.groups[group] = struct{}{}
+		addMember(&c.registry.groups, group, c)
+	}
+	return nil
+}
+
+// Leave takes the client out of groups. Those that it is not in are no error.
+func (c *Client) Leave(groups ...string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reason != nil {
+		return ErrClosed
+	}
+	for _, group := range groups {
+		if _, in := c.groups[group]; in {
+			delete(c.groups, group)
+			removeMember(&c.registry.groups, group, c)
+		}
+	}
+	return nil
+}
+
+// Bind makes user the client's user, in place of the one that it had.
+func (c *Client) Bind(user string) error {
+	if err := checkName("user", user); err != nil {
+		return err
+	}
+	return c.bind(user)
+}
+
+// Unbind leaves the client without a user.
+func (c *Client) Unbind() error { return c.bind("") }
+
+func (c *Client) bind(user string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reason != nil {
+		return ErrClosed
+	}
+	if c.user == user {
+		return nil
+	}
+	if c.user != "" {
+		removeMember(&c.registry.users, c.user, c)
+	}
+	c.user = user
+	if user != "" {
+		addMember(&c.registry.users, user, c)
+	}
+	return nil
+}
+
+// spawn runs f in a goroutine that ends before the client's own does, or soon
+// after: the queue's.
+func (c *Client) spawn(f func()) { c.helper("writer", f) }
+
+func (c *Client) wrote(n int) { c.wire.bytesOut.Add(int64(n)) }
+
+// writeFailed is told by the queue that the connection takes nothing any more.
+// What the peer sent before may still be there to be read, so reading goes on
+// for a moment.
+func (c *Client) writeFailed(error) {
+	const moment = time.Second
+	_ = c.wire.bottom().SetReadDeadline(time.Now().Add(moment)) // an error means that it is closed
+}
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
+
+// kill cuts the connection without a close frame, because the peer does not
+// react. It never blocks: what reads or writes wakes up with an error.
+func (c *Client) kill(why string) {
+	if c.killed.Swap(true) {
+		return
+	}
+	c.close(CloseReason{Code: CloseAbnormal, Reason: why, ByPeer: true}, true)
+	c.queue.stop(ErrClosed)
+	c.endContext()
+	if c.open.Load() {
+		_ = c.wire.bottom().SetDeadline(longAgo) // an error means that it is closed
+	}
+}

@@ -1,0 +1,27 @@
+package gateway
+
+import "errors"
+
+var (
+	// ErrClosed is returned for a client that is closing or gone.
+	ErrClosed = errors.New("client is closed")
+
+	// ErrTooBig is returned for a message that is larger than a client's whole
+	// send buffer: it could never be sent.
+	ErrTooBig = errors.New("message is larger than the send buffer")
+
+	// ErrQueueFull is returned when the send buffer is full and the endpoint's
+	// policy drops the message or closes the client for it.
+	ErrQueueFull = errors.New("send buffer is full")
+
+	// ErrNotUTF8 is returned for a text message, a close reason or a name that
+	// is not valid UTF-8.
+	ErrNotUTF8 = errors.New("not valid UTF-8")
+
+	// ErrEmptyTarget is returned for a Target that names nobody. An empty target
+	// is never taken for everybody.
+	ErrEmptyTarget = errors.New("empty target: name all, or clients, users or groups")
+
+	// ErrShutdown is returned by a gateway that has been shut down.
+	ErrShutdown = errors.New("gateway is shut down")
+)

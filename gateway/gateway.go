@@ -1,0 +1,302 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Defaults of Options.
+const (
+	DefaultName         = "default"
+	DefaultCloseRate    = 2000
+	DefaultDrainTimeout = 4 * time.Second
+)
+
+// Options are the settings of a gateway. The zero value works.
+type Options struct {
+	// Name tells gateways of one process apart. Empty means "default".
+	Name string
+
+	// Logger takes what the gateway has to say that belongs to no endpoint. Nil
+	// discards it.
+	Logger *slog.Logger
+
+	// CloseRate is how many clients are closed a second when many have to go: at
+	// a shutdown, or when their endpoint was removed. They come back, and should
+	// not all do so at once. Zero means 2000; negative is an error.
+	CloseRate int
+
+	// DrainTimeout is how long a shutdown takes at most: with many clients it
+	// raises CloseRate so far that all can go in time. Zero means 4s; negative
+	// is an error.
+	DrainTimeout time.Duration
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Name == "" {
+		o.Name = DefaultName
+	}
+	if err := checkName("gateway", o.Name); err != nil {
+		return o, err
+	}
+	if o.CloseRate < 0 {
+		return o, fmt.Errorf("gateway %q: close rate %d: allowed are 1 and more, or 0 for %d", o.Name, o.CloseRate, DefaultCloseRate)
+	}
+	if o.DrainTimeout < 0 {
+		return o, fmt.Errorf("gateway %q: drain timeout %s: allowed are positive durations, or 0 for %s", o.Name, o.DrainTimeout, DefaultDrainTimeout)
+	}
+	if o.CloseRate == 0 {
+		o.CloseRate = DefaultCloseRate
+	}
+	if o.DrainTimeout == 0 {
+		o.DrainTimeout = DefaultDrainTimeout
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}
+
+// Gateway is the registry of the live clients of one process, and delivery to
+// them. It outlives configurations: what is served at a time is a Generation.
+//
+// All methods are safe for concurrent use. A Gateway is a handle: the one that
+// OnStart and Client.Gateway give reaches the same clients, but what its Go and
+// Every start ends with the generation that it belongs to.
+//
+// Shutdown ends it and waits until every goroutine that it started has returned.
+type Gateway struct {
+	*shared
+	tasks *tasks
+}
+
+// shared is what all handles of a gateway have in common.
+type shared struct {
+	name     string
+	node     string // names this process in client ids
+	epoch    time.Time
+	registry *registry
+	log      *slog.Logger
+
+	// ctx is what clients' contexts derive from.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	// conns counts handshakes and clients; it is added to under mu, while
+	// draining is unset.
+	conns sync.WaitGroup
+	// helpers counts goroutines of the gateway's own: they end by themselves
+	// once the clients are gone and ctx is done.
+	helpers sync.WaitGroup
+
+	mu       sync.Mutex
+	draining bool             // guarded by mu; set once
+	slots    map[string]*slot // guarded by mu
+	living   []*Generation    // guarded by mu; prepared and not closed, oldest first
+	current  *Generation      // guarded by mu; nil before the first commit
+	served   *Generation      // guarded by mu; the one that Serve made
+	options  Options          // guarded by mu; of the current generation
+
+	// commit serializes commits, which call logic and so cannot hold mu.
+	commit sync.Mutex
+
+	shutdown sync.Once
+	drained  chan struct{} // closed when Shutdown is through
+	drainErr error         // written before drained is closed
+}
+
+// New returns a gateway without endpoints. Serve or Prepare gives it some.
+func New(o Options) (*Gateway, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &shared{
+		name:     o.Name,
+		node:     strings.ToLower(rand.Text()[:8]),
+		epoch:    time.Now().Add(-time.Second), // so that now is never 0
+		registry: newRegistry(),
+		log:      o.Logger,
+		ctx:      ctx,
+		cancel:   cancel,
+		slots:    make(map[string]*slot),
+		options:  o,
+		drained:  make(chan struct{}),
+	}
+	s.helper("sweeper", s.sweep)
+	return &Gateway{shared: s, tasks: newTasks(ctx, o.Logger)}, nil
+}
+
+// Name returns the gateway's name.
+func (g *Gateway) Name() string { return g.name }
+
+// Node returns the id of this process, which begins the ids of its clients. It
+// is random: a restarted process is another node.
+func (g *Gateway) Node() string { return g.node }
+
+// Serve puts endpoints in force in place of those of the last Serve: the short
+// way for programs that do not prepare and commit generations. Clients of
+// endpoints that are no longer there are closed with 1001. The error is that of
+// an OnStart, whose endpoint then refuses handshakes, or says why nothing was
+// changed.
+func (g *Gateway) Serve(endpoints ...*Endpoint) error {
+	g.mu.Lock()
+	o := g.options
+	g.mu.Unlock()
+	gen, err := g.Prepare(o)
+	if err != nil {
+		return err
+	}
+	for _, e := range endpoints {
+		if err := gen.Add(e); err != nil {
+			gen.Close()
+			return err
+		}
+	}
+	startErr := gen.Commit()
+	g.mu.Lock()
+	old := g.served
+	g.served = gen
+	g.mu.Unlock()
+	if old != nil {
+		ctx, cancel := context.WithTimeout(g.ctx, o.DrainTimeout)
+		defer cancel()
+		startErr = errors.Join(startErr, old.Stop(ctx))
+		old.Close()
+	}
+	return startErr
+}
+
+// Shutdown ends the gateway: handshakes are refused with 503, clients closed
+// with 1001, spread over time as Options say, and OnClose is called for each.
+// It returns when all are gone and every goroutine has returned, or when ctx is
+// done: then the connections that are left are cut, callbacks that still run
+// are named in the log and in the error, and not waited for.
+//
+// Further calls wait for the first.
+func (g *Gateway) Shutdown(ctx context.Context) error {
+	g.shutdown.Do(func() {
+		g.drainErr = g.drain(ctx)
+		close(g.drained)
+	})
+	select {
+	case <-g.drained:
+		return g.drainErr
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *shared) drain(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining = true
+	o := s.options
+	living := slices.Clone(s.living)
+	s.mu.Unlock()
+
+	gone := make(chan struct{})
+	go func() { // ends when the last connection does
+		s.conns.Wait()
+		close(gone)
+	}()
+	clients := s.registry.everybody()
+	s.closePaced(ctx, clients, CloseGoingAway, "server is shutting down", o)
+	var errs []error
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		for _, c := range s.registry.everybody() {
+			c.kill("server is shutting down")
+		}
+		select {
+		case <-gone:
+		case <-time.After(stuckGrace):
+			errs = append(errs, s.reportStuck(func(*Client) bool { return true }))
+		}
+	}
+	for _, gen := range living {
+		if err := gen.g.tasks.stop(ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	s.cancel()
+	if len(errs) == 0 {
+		s.helpers.Wait()
+	}
+	return errors.Join(errs...)
+}
+
+// stuckGrace is what connections that were cut have to run their OnClose.
+const stuckGrace = 250 * time.Millisecond
+
+// reportStuck logs the callbacks that are running and returns an error that
+// names them.
+func (s *shared) reportStuck(of func(*Client) bool) error {
+	var errs []error
+	for _, c := range s.registry.everybody() {
+		callback, since := c.running()
+		if callback == "" || !of(c) {
+			continue
+		}
+		s.log.Error("callback still runs and is not waited for",
+			"callback", callback, "for", since, "client", c.id, "client_ip", c.ip, "endpoint", c.slot.name)
+		if len(errs) < 10 {
+			errs = append(errs, fmt.Errorf("%s of client %s on endpoint %q still runs after %s", callback, c.id, c.slot.name, since))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// closePaced closes clients at the rate that o asks for. It returns early when
+// ctx is done.
+func (s *shared) closePaced(ctx context.Context, clients []*Client, code int, reason string, o Options) {
+	const tick = 10 * time.Millisecond
+	perSecond := max(float64(o.CloseRate), float64(len(clients))/o.DrainTimeout.Seconds())
+	budget := perSecond * tick.Seconds()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for allowed := max(budget, 1); len(clients) > 0; allowed += budget {
+		n := min(int(allowed), len(clients))
+		for _, c := range clients[:n] {
+			c.close(CloseReason{Code: code, Reason: reason}, false)
+		}
+		clients = clients[n:]
+		allowed -= float64(n)
+		if len(clients) == 0 {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// now returns monotonic nanoseconds that are never 0.
+func (s *shared) now() int64 { return int64(time.Since(s.epoch)) }
+
+// helper runs f in a goroutine that Shutdown waits for.
+func (s *shared) helper(name string, f func()) {
+	s.helpers.Go(func() {
+		defer s.recovered(name)
+		f()
+	})
+}
+
+// recovered is deferred at the top of every goroutine of ours: a panic there
+// would end the whole process.
+func (s *shared) recovered(name string) {
+	if p := recover(); p != nil {
+		s.log.Error("panic in the gateway", "goroutine", name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
+}

@@ -1,0 +1,361 @@
+package gateway
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// retryAfter is what a handshake that is refused for now is told to wait, in
+// seconds.
+const retryAfter = "5"
+
+// Identity is what the server in front knows of a visitor.
+type Identity struct {
+	// RealIP is the visitor's IP address without a port; empty if unknown. It must
+	// come from a place that the visitor cannot write to.
+	RealIP string
+
+	// User is the application's id of the visitor; empty means none.
+	User string
+
+	// Groups are joined, and Session is set, before OnConnect is called.
+	Groups  []string
+	Session map[string]any
+}
+
+// HandshakeError refuses a handshake. From OnConnect it chooses the answer.
+type HandshakeError struct {
+	// Status is the HTTP status, 400 to 599. Zero means 403.
+	Status int
+
+	// Header is added to the answer's.
+	Header http.Header
+
+	// Err is the cause, for logs. It is not sent to the client.
+	Err error
+}
+
+// Error says the status and the cause.
+func (e *HandshakeError) Error() string {
+	text := fmt.Sprintf("handshake refused with %d", e.status())
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (e *HandshakeError) Unwrap() error { return e.Err }
+
+func (e *HandshakeError) status() int {
+	if e.Status < 400 || e.Status > 599 {
+		return http.StatusForbidden
+	}
+	return e.Status
+}
+
+// refuse returns a HandshakeError with optional header fields, name and value in
+// turn.
+func refuse(status int, cause error, header ...string) *HandshakeError {
+	h := make(http.Header, len(header)/2)
+	for i := 0; i+1 < len(header); i += 2 {
+		h.Set(header[i], header[i+1])
+	}
+	return &HandshakeError{Status: status, Header: h, Err: cause}
+}
+
+// IsHandshake tells whether a request asks for the WebSocket protocol: its
+// Upgrade header has the token "websocket" (RFC 6455 section 4.1).
+func IsHandshake(r *http.Request) bool {
+	return r.ProtoMajor == 1 && hasToken(r.Header, "Upgrade", "websocket")
+}
+
+// ServeHTTP upgrades a handshake, and refuses any other request with 426. The
+// client's real IP is the peer's; behind a proxy use Upgrade with an address
+// that is known to be right.
+func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	err := e.serve(w, r)
+	if err == nil {
+		return
+	}
+	var refused *HandshakeError
+	if !errors.As(err, &refused) {
+		refused = refuse(http.StatusInternalServerError, err)
+	}
+	for name, values := range refused.Header {
+		w.Header()[name] = values
+	}
+	http.Error(w, http.StatusText(refused.status()), refused.status())
+}
+
+func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) error {
+	if !IsHandshake(r) {
+		return refuse(http.StatusUpgradeRequired, errors.New("not a WebSocket handshake"),
+			"Upgrade", "websocket", "Connection", "Upgrade")
+	}
+	ip := r.RemoteAddr
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		ip = host
+	}
+	if !limitKey(ip).IsValid() {
+		ip = ""
+	}
+	return e.Upgrade(w, r, Identity{RealIP: ip})
+}
+
+// Upgrade answers a handshake and returns at once: the client then lives in
+// goroutines of its own, and w and r are not used any more. The error is a
+// *HandshakeError if the handshake is refused; then nothing has been written,
+// and the caller answers. A handshake at an endpoint whose generation is being
+// prepared waits until it is committed or closed.
+func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request, id Identity) error {
+	if err := checkRequest(r); err != nil {
+		return err
+	}
+	live, err := e.inForce(r.Context())
+	if err != nil {
+		return err
+	}
+	if why, ok := live.origins.allow(r); !ok {
+		live.logOrigin(r, id, why)
+		return refuse(http.StatusForbidden, errors.New(why))
+	}
+	answer, err := newAnswer(w)
+	if err != nil {
+		return refuse(http.StatusInternalServerError, err)
+	}
+	c, err := live.admit(r, id)
+	if err != nil {
+		return err
+	}
+	if err := c.onConnect(r); err != nil {
+		c.abandon()
+		return refusedBy(err)
+	}
+	answer.header = c.takeHeader()
+	if err := c.upgrade(answer, r); err != nil {
+		c.close(CloseReason{Code: CloseAbnormal, Reason: "upgrade failed: " + err.Error(), ByPeer: true}, true)
+		c.endContext()
+		c.onClose(c.closeReason())
+		c.abandon()
+		if c.wire.conn == nil {
+			return refuse(http.StatusInternalServerError, err)
+		}
+		live.log().Info("client lost during the handshake", "client", c.id, "client_ip", c.ip, "endpoint", live.name, "error", err)
+		return nil
+	}
+	live.log().Info("client connected", "client", c.id, "client_ip", c.ip, "endpoint", live.name,
+		"user", c.User(), "subprotocol", c.subprotocol)
+	c.lastMessage.Store(c.now())
+	c.open.Store(true)
+	go c.run()
+	return nil
+}
+
+// checkRequest tells whether the request is a handshake as RFC 6455 section
+// 4.2.1 wants it.
+func checkRequest(r *http.Request) error {
+	bad := func(what string) error { return refuse(http.StatusBadRequest, errors.New(what)) }
+	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-Websocket-Key"))
+	switch {
+	case r.Method != http.MethodGet:
+		return bad("the method is not GET")
+	case !hasToken(r.Header, "Connection", "upgrade"):
+		return bad("the Connection header has no token upgrade")
+	case !hasToken(r.Header, "Upgrade", "websocket"):
+		return bad("the Upgrade header has no token websocket")
+	case !hasToken(r.Header, "Sec-Websocket-Version", "13"):
+		return refuse(http.StatusUpgradeRequired, errors.New("the WebSocket version is not 13"), "Sec-WebSocket-Version", "13")
+	case len(r.Header.Values("Sec-Websocket-Key")) != 1 || err != nil || len(key) != 16:
+		return bad("the Sec-WebSocket-Key is not 16 bytes in base64")
+	case r.ContentLength != 0:
+		// net/http would go on reading the body from a connection that is ours.
+		return bad("the request has a body")
+	}
+	return nil
+}
+
+// inForce returns the endpoint that serves under e's name now.
+func (e *Endpoint) inForce(ctx context.Context) (*Endpoint, error) {
+	unavailable := func(why string) error {
+		return refuse(http.StatusServiceUnavailable, errors.New(why), "Retry-After", retryAfter)
+	}
+	if e.gen == nil {
+		return nil, unavailable("the endpoint is not served")
+	}
+	select {
+	case <-e.gen.ready:
+	case <-ctx.Done():
+		return nil, unavailable("the endpoint is being prepared")
+	}
+	live := e.slot.current.Load()
+	switch {
+	case !e.gen.committed.Load():
+		return nil, unavailable("the endpoint's configuration was dropped")
+	case e.slot.removed.Load() || live == nil:
+		return nil, unavailable("the endpoint was removed")
+	case live.failed != nil:
+		return nil, unavailable("the endpoint's logic failed to start")
+	}
+	return live, nil
+}
+
+// admit makes the client that the handshake is about, counts it and registers
+// it under its identity.
+func (e *Endpoint) admit(r *http.Request, id Identity) (*Client, error) {
+	s := e.gen.g.shared
+	c := &Client{
+		shared: s, id: newClientID(s.node), ip: id.RealIP, limit: limitKey(id.RealIP), slot: e.slot,
+		connectedAt: time.Now(), header: make(http.Header), subprotocol: e.subprotocol(r),
+	}
+	c.wire.client, c.queue.owner = c, c
+	bad := func(err error) error { return refuse(http.StatusBadRequest, err) }
+	if err := c.session.Replace(id.Session); err != nil {
+		return nil, bad(err)
+	}
+	if id.User != "" {
+		if err := checkName("user", id.User); err != nil {
+			return nil, bad(err)
+		}
+	}
+	if err := checkNames("group", id.Groups); err != nil {
+		return nil, bad(err)
+	}
+	switch e.slot.counts.admit(c.limit, e.o.MaxClients, e.o.MaxClientsPerIP) {
+	case endpointFull:
+		return nil, refuse(http.StatusServiceUnavailable, fmt.Errorf("the endpoint has its %d clients", e.o.MaxClients), "Retry-After", retryAfter)
+	case ipFull:
+		return nil, refuse(http.StatusTooManyRequests, fmt.Errorf("%s has its %d clients", c.limit, e.o.MaxClientsPerIP), "Retry-After", retryAfter)
+	}
+	s.mu.Lock()
+	draining := s.draining
+	if !draining {
+		s.conns.Add(1)
+	}
+	s.mu.Unlock()
+	if draining {
+		e.slot.counts.release(c.limit)
+		return nil, refuse(http.StatusServiceUnavailable, ErrShutdown, "Retry-After", retryAfter)
+	}
+	s.registry.add(c)
+	err := c.bind(id.User)
+	if err == nil {
+		err = c.Join(id.Groups...)
+	}
+	if err != nil {
+		c.abandon()
+		return nil, bad(err)
+	}
+	return c, nil
+}
+
+// abandon forgets a client whose handshake came to nothing.
+func (c *Client) abandon() {
+	c.close(CloseReason{Code: CloseAbnormal, Reason: "handshake refused"}, true)
+	c.endContext()
+	c.registry.remove(c)
+	c.slot.counts.release(c.limit)
+	c.conns.Done()
+}
+
+// subprotocol returns the first of the endpoint's subprotocols that the request
+// offers, or "".
+func (e *Endpoint) subprotocol(r *http.Request) string {
+	offered := websocket.Subprotocols(r)
+	for _, p := range e.o.Subprotocols {
+		if slices.Contains(offered, p) {
+			return p
+		}
+	}
+	return ""
+}
+
+// upgrade lets gorilla answer the handshake and take over the connection.
+func (c *Client) upgrade(a *answer, r *http.Request) (err error) {
+	c.wire.answer = a
+	upgrader := websocket.Upgrader{
+		ReadBufferSize:  readBuffer,
+		WriteBufferPool: noWriteBuffers{},
+		WriteBufferSize: 1,
+		CheckOrigin:     func(*http.Request) bool { return true }, // done, by rules of ours
+		Error:           func(http.ResponseWriter, *http.Request, int, error) {},
+	}
+	if c.subprotocol != "" {
+		upgrader.Subprotocols = []string{c.subprotocol}
+	}
+	c.ws, err = upgrader.Upgrade(upgradeWriter{a.w, &c.wire}, r, nil)
+	c.wire.answer = nil
+	return err
+}
+
+// readBuffer is what a connection keeps for reading: small, because most of the
+// time most connections are idle. A longer message is read past it.
+const readBuffer = 1024
+
+// noWriteBuffers keeps gorilla from making write buffers: it never writes
+// messages here.
+type noWriteBuffers struct{}
+
+// Get returns nothing to reuse.
+func (noWriteBuffers) Get() any { return nil }
+
+// Put forgets v.
+func (noWriteBuffers) Put(any) {}
+
+// refusedBy turns what OnConnect returned into the refusal of the handshake.
+func refusedBy(err error) error {
+	var refused *HandshakeError
+	switch {
+	case errors.As(err, &refused):
+		return &HandshakeError{Status: refused.status(), Header: refused.Header, Err: err}
+	case errors.Is(err, errPanic):
+		return refuse(http.StatusInternalServerError, err)
+	}
+	return refuse(http.StatusForbidden, err)
+}
+
+// logOrigin says what was refused and what to write if it should not have been.
+func (e *Endpoint) logOrigin(r *http.Request, id Identity, why string) {
+	origin := r.Header.Get("Origin")
+	allow := "origins " + origin
+	if origin == "" {
+		allow = "origins without the word require"
+	}
+	e.log().Warn("handshake refused: "+why,
+		"endpoint", e.name, "client_ip", id.RealIP, "origin", origin, "host", r.Host, "to_allow", allow)
+}
+
+// hasToken tells whether a header that is a list of tokens has this one, in any
+// case (RFC 9110 section 5.6.1).
+func hasToken(h http.Header, name, token string) bool {
+	for _, line := range h.Values(name) {
+		for item := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(item), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isToken tells whether s is a token of RFC 9110 section 5.6.2.
+func isToken(s string) bool {
+	const special = "!#$%&'*+-.^_`|~"
+	for i := range len(s) {
+		b := s[i]
+		alnum := '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
+		if !alnum && strings.IndexByte(special, b) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -1,0 +1,187 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// DefaultPageSize and MaxPageSize are how many entries a page of a list has.
+const (
+	DefaultPageSize = 100
+	MaxPageSize     = 10000
+)
+
+// ClientInfo is what is known of a client at one moment.
+type ClientInfo struct {
+	ID          string    `json:"id"`
+	Endpoint    string    `json:"endpoint"`
+	RealIP      string    `json:"client_ip,omitempty"`
+	User        string    `json:"user,omitempty"`
+	Groups      []string  `json:"groups,omitempty"`
+	Subprotocol string    `json:"subprotocol,omitempty"`
+	ConnectedAt time.Time `json:"connected_at"`
+
+	// Session is nil unless the query asked for it.
+	Session map[string]any `json:"session,omitempty"`
+
+	// MessagesIn counts messages that logic was given, MessagesOut those that were
+	// written. Bytes are those of the frames, before TLS.
+	MessagesIn  int64 `json:"messages_in"`
+	MessagesOut int64 `json:"messages_out"`
+	BytesIn     int64 `json:"bytes_in"`
+	BytesOut    int64 `json:"bytes_out"`
+
+	// Queued is how many bytes wait to be written, Dropped how many messages the
+	// endpoint's policy discarded.
+	Queued  int64 `json:"queued"`
+	Dropped int64 `json:"dropped"`
+}
+
+// Info returns what is known of the client now, with its session if asked.
+func (c *Client) Info(session bool) ClientInfo {
+	info := ClientInfo{
+		ID: c.id, Endpoint: c.slot.name, RealIP: c.ip, User: c.User(), Groups: c.Groups(),
+		Subprotocol: c.subprotocol, ConnectedAt: c.connectedAt,
+		MessagesIn: c.messagesIn.Load(), MessagesOut: c.queue.messages.Load(),
+		BytesIn: c.wire.bytesIn.Load(), BytesOut: c.wire.bytesOut.Load(),
+		Queued: c.queue.waiting(), Dropped: c.queue.dropped.Load(),
+	}
+	if session {
+		info.Session = c.session.All()
+	}
+	return info
+}
+
+// Query selects clients for a list. All conditions that are set must hold; the
+// zero value selects every client.
+type Query struct {
+	Endpoint string
+	User     string
+	Group    string
+	RealIP   string
+
+	// Session adds the sessions to the answer.
+	Session bool
+
+	Page
+}
+
+// Page selects a part of a list.
+type Page struct {
+	// Limit is how many entries to return at most. Zero means 100; more than
+	// MaxPageSize, or less than zero, is an error.
+	Limit int
+
+	// Cursor is where to go on: what the last answer gave as Next. Empty begins.
+	Cursor string
+}
+
+func (p Page) limit() (int, error) {
+	switch {
+	case p.Limit < 0 || p.Limit > MaxPageSize:
+		return 0, fmt.Errorf("limit %d: allowed are 1 to %d, or 0 for %d", p.Limit, MaxPageSize, DefaultPageSize)
+	case p.Limit == 0:
+		return DefaultPageSize, nil
+	}
+	return p.Limit, nil
+}
+
+// page sorts a list by name, which must be unique, and cuts out the page.
+func page[T any](list []T, p Page, name func(T) string) (cut []T, next string, err error) {
+	limit, err := p.limit()
+	if err != nil {
+		return nil, "", err
+	}
+	list = slices.DeleteFunc(list, func(v T) bool { return p.Cursor != "" && name(v) <= p.Cursor })
+	slices.SortFunc(list, func(a, b T) int { return cmp.Compare(name(a), name(b)) })
+	if len(list) > limit {
+		list = list[:limit]
+		next = name(list[limit-1])
+	}
+	return list, next, nil
+}
+
+// ClientList is a page of clients, in the order of their ids.
+type ClientList struct {
+	Clients []ClientInfo `json:"clients"`
+
+	// Next is the cursor of the next page; empty after the last.
+	Next string `json:"next,omitempty"`
+}
+
+// Clients lists clients. A list that is paged through while clients come and go
+// misses or repeats nobody who was there all the time.
+func (g *Gateway) Clients(_ context.Context, q Query) (ClientList, error) {
+	to := All()
+	switch {
+	case q.Group != "":
+		to = Groups(q.Group)
+	case q.User != "":
+		to = Users(q.User)
+	}
+	if q.Endpoint != "" {
+		to = to.In(q.Endpoint)
+	}
+	found, err := g.registry.resolve(&to)
+	if err != nil {
+		return ClientList{}, err
+	}
+	found = slices.DeleteFunc(found, func(c *Client) bool {
+		return q.User != "" && c.User() != q.User || q.RealIP != "" && c.ip != q.RealIP
+	})
+	found, next, err := page(found, q.Page, func(c *Client) string { return c.id })
+	if err != nil {
+		return ClientList{}, err
+	}
+	list := ClientList{Clients: make([]ClientInfo, 0, len(found)), Next: next}
+	for _, c := range found {
+		list.Clients = append(list.Clients, c.Info(q.Session))
+	}
+	return list, nil
+}
+
+// Count returns how many clients the target addresses.
+func (g *Gateway) Count(_ context.Context, of Target) (int, error) {
+	clients, err := g.registry.resolve(&of)
+	return len(clients), err
+}
+
+// NameList is a page of users or groups, in the order of their names.
+type NameList struct {
+	Names []NameCount `json:"names"`
+
+	// Next is the cursor of the next page; empty after the last.
+	Next string `json:"next,omitempty"`
+}
+
+// NameCount is a user or a group and how many clients it has.
+type NameCount struct {
+	Name    string `json:"name"`
+	Clients int    `json:"clients"`
+}
+
+// Groups lists the groups whose names begin with prefix, which may be empty.
+func (g *Gateway) Groups(_ context.Context, prefix string, p Page) (NameList, error) {
+	return listNames(&g.registry.groups, prefix, p)
+}
+
+// Users lists the users that are connected and whose names begin with prefix,
+// which may be empty.
+func (g *Gateway) Users(_ context.Context, prefix string, p Page) (NameList, error) {
+	return listNames(&g.registry.users, prefix, p)
+}
+
+func listNames(t *table[members], prefix string, p Page) (NameList, error) {
+	all := []NameCount{}
+	t.each(func(name string, m members) {
+		if strings.HasPrefix(name, prefix) {
+			all = append(all, NameCount{name, len(m)})
+		}
+	})
+	names, next, err := page(all, p, func(n NameCount) string { return n.Name })
+	return NameList{Names: names, Next: next}, err
+}

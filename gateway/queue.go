@@ -1,0 +1,333 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+// QueuePolicy says what happens to a message that finds a client's send buffer
+// full.
+type QueuePolicy uint8
+
+const (
+	// CloseWhenFull gives the client up: what waits is discarded and the
+	// connection closed with 1013. The default, since a client that misses
+	// messages without knowing is worse off than one that reconnects.
+	CloseWhenFull QueuePolicy = iota
+
+	// DropNewest discards the message that does not fit.
+	DropNewest
+
+	// DropOldest discards what has waited longest until the message fits, never
+	// a frame that was already handed to a write.
+	DropOldest
+)
+
+// String returns the name that configurations use.
+func (p QueuePolicy) String() string {
+	switch p {
+	case CloseWhenFull:
+		return "close"
+	case DropNewest:
+		return "drop_newest"
+	case DropOldest:
+		return "drop_oldest"
+	}
+	return "unknown policy"
+}
+
+// writeChunk is how much one Write is given at most: a client that takes in a
+// large message slowly is seen to make progress, chunk by chunk.
+const writeChunk = 64 << 10
+
+// sendQueue stands between Send and the socket. Whoever sends, puts a whole
+// frame in and goes on; a goroutine that exists only while something waits
+// writes it out. Control frames have slots of their own, one for each kind, go
+// before the data, and so can neither pile up nor be held up by a full queue.
+//
+// A push never blocks on the socket. Frames are shared between clients: nobody
+// writes to one that was pushed.
+type sendQueue struct {
+	owner queueOwner
+
+	mu      sync.Mutex
+	out     io.Writer     // guarded by mu; nil before open
+	data    [][]byte      // guarded by mu; data[head:] wait
+	head    int           // guarded by mu
+	bytes   int64         // guarded by mu; of data[head:]
+	pong    []byte        // guarded by mu; the newest only
+	ping    []byte        // guarded by mu
+	closing []byte        // guarded by mu; the close frame: nothing is accepted after it
+	flushed chan struct{} // guarded by mu; made with closing, closed when that is written or cannot be
+	busy    bool          // guarded by mu; a goroutine writes
+	err     error         // guarded by mu; why nothing is written any more
+
+	// progress is when the write under way began or last moved on; 0 while
+	// nothing is being written.
+	progress atomic.Int64
+
+	// ended is when writing ended, in order or not; 0 before.
+	ended atomic.Int64
+
+	// messages counts data frames that were handed to a write, dropped those that
+	// a policy discarded.
+	messages atomic.Int64
+	dropped  atomic.Int64
+}
+
+// queueOwner is what a sendQueue needs of the client that it belongs to. now and
+// spawn are called with the queue's lock held.
+type queueOwner interface {
+	now() int64            // monotonic nanoseconds, never 0
+	spawn(f func())        // runs f in a goroutine that the gateway waits for
+	wrote(n int)           // n bytes went out
+	writeFailed(err error) // nothing more will
+}
+
+// errCloseSent is what a queue holds after its close frame: it ended in order.
+var errCloseSent = errors.New("close frame was sent")
+
+// push queues a data frame. limit is how many bytes may wait.
+func (q *sendQueue) push(frame []byte, limit int64, policy QueuePolicy) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closing != nil || q.err != nil {
+		return ErrClosed
+	}
+	size := int64(len(frame))
+	if size > limit {
+		return ErrTooBig
+	}
+	if q.bytes+size > limit {
+		if policy != DropOldest {
+			q.dropped.Add(1)
+			return ErrQueueFull
+		}
+		for q.bytes+size > limit {
+			q.take()
+			q.dropped.Add(1)
+		}
+	}
+	q.data = append(q.data, frame)
+	q.bytes += size
+	q.wake()
+	return nil
+}
+
+// pushPong answers a ping; an answer that still waits is replaced, as RFC 6455
+// section 5.5.3 allows.
+func (q *sendQueue) pushPong(payload []byte) {
+	q.control(&q.pong, newFrame(opPong, payload))
+}
+
+// pushPing sends a ping unless one still waits.
+func (q *sendQueue) pushPing() {
+	q.control(&q.ping, newFrame(opPing, nil))
+}
+
+func (q *sendQueue) control(slot *[]byte, frame []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closing != nil || q.err != nil {
+		return
+	}
+	*slot = frame
+	q.wake()
+}
+
+// close queues the close frame behind what waits, or in its place if discard
+// is set. It reports whether this was the first close.
+func (q *sendQueue) close(frame []byte, discard bool) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closing != nil {
+		return false
+	}
+	q.closing = frame
+	q.flushed = make(chan struct{})
+	if discard {
+		q.clear()
+	}
+	if q.err != nil {
+		close(q.flushed)
+		return true
+	}
+	q.wake()
+	return true
+}
+
+// wait returns a channel that is closed when the close frame is written or
+// cannot be. Only after close.
+func (q *sendQueue) wait() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.flushed
+}
+
+// open says where to write; what was queued before goes out now.
+func (q *sendQueue) open(out io.Writer) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.out = out
+	q.wake()
+}
+
+// stop makes every further push fail and frees what waits. It reports whether
+// the queue was still alive.
+func (q *sendQueue) stop(err error) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err != nil {
+		return false
+	}
+	q.end(err)
+	return true
+}
+
+// pingWaits tells whether a ping has not been handed to a write yet.
+func (q *sendQueue) pingWaits() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.ping != nil
+}
+
+// waiting returns how many bytes wait to be written.
+func (q *sendQueue) waiting() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bytes
+}
+
+func (q *sendQueue) end(err error) {
+	q.err = err
+	q.ended.Store(q.owner.now())
+	q.clear()
+	q.pong, q.ping = nil, nil
+	if q.flushed != nil {
+		close(q.flushed)
+	}
+}
+
+func (q *sendQueue) clear() { q.data, q.head, q.bytes = nil, 0, 0 }
+
+// take removes the oldest data frame.
+func (q *sendQueue) take() []byte {
+	frame := q.data[q.head]
+	q.data[q.head] = nil
+	q.head++
+	q.bytes -= int64(len(frame))
+	switch {
+	case q.head == len(q.data):
+		if cap(q.data) > 64 {
+			q.data = nil // the array of a burst is not kept for ever
+		}
+		q.data, q.head = q.data[:0], 0
+	case q.head >= 32 && q.head*2 >= len(q.data):
+		n := copy(q.data, q.data[q.head:])
+		clear(q.data[n:])
+		q.data, q.head = q.data[:n], 0
+	}
+	return frame
+}
+
+// wake starts the writing goroutine if it may write and none runs.
+func (q *sendQueue) wake() {
+	if q.busy || q.out == nil || q.err != nil {
+		return
+	}
+	q.busy = true
+	q.progress.Store(q.owner.now())
+	q.owner.spawn(q.write)
+}
+
+// scratch holds buffers in which frames are gathered for one write.
+var scratch = sync.Pool{New: func() any {
+	b := make([]byte, 0, writeChunk)
+	return &b
+}}
+
+// write is the goroutine that writes until nothing waits.
+func (q *sendQueue) write() {
+	buf := scratch.Get().(*[]byte)
+	defer scratch.Put(buf)
+	for {
+		batch, last := q.next((*buf)[:0])
+		for len(batch) > 0 {
+			n, err := q.out.Write(batch[:min(len(batch), writeChunk)])
+			q.owner.wrote(n)
+			if err != nil {
+				if q.settle(err) {
+					q.owner.writeFailed(err)
+				}
+				return
+			}
+			q.progress.Store(q.owner.now())
+			batch = batch[n:]
+		}
+		if last {
+			q.settle(errCloseSent)
+			return
+		}
+		if q.idle() {
+			return
+		}
+	}
+}
+
+// next takes what is to be written now: a frame as it is if it is alone or
+// large, otherwise several gathered in buf, so that they cost one TLS record
+// and one system call. last is set if nothing comes after it.
+func (q *sendQueue) next(buf []byte) (batch []byte, last bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err != nil {
+		return nil, false
+	}
+	for _, slot := range []*[]byte{&q.pong, &q.ping} {
+		buf = append(buf, *slot...)
+		*slot = nil
+	}
+	for q.head < len(q.data) {
+		frame := q.data[q.head]
+		if len(buf) == 0 && (q.head+1 == len(q.data) || len(frame) >= writeChunk) {
+			q.messages.Add(1)
+			return q.take(), false
+		}
+		if len(buf)+len(frame) > writeChunk {
+			break
+		}
+		q.messages.Add(1)
+		buf = append(buf, q.take()...)
+	}
+	if len(buf) > 0 {
+		return buf, false
+	}
+	return q.closing, q.closing != nil
+}
+
+// idle ends the writing goroutine if nothing waits.
+func (q *sendQueue) idle() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err == nil && (q.pong != nil || q.ping != nil || q.head < len(q.data) || q.closing != nil) {
+		return false
+	}
+	q.busy = false
+	q.progress.Store(0)
+	return true
+}
+
+// settle ends writing for good. It reports whether that is news.
+func (q *sendQueue) settle(err error) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.busy = false
+	q.progress.Store(0)
+	if q.err != nil {
+		return false
+	}
+	q.end(err)
+	return true
+}

@@ -1,0 +1,160 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+)
+
+// run is the client's own goroutine: it reads, calls OnMessage, and at the end
+// OnClose.
+func (c *Client) run() {
+	defer c.conns.Done()
+	defer c.recovered("client")
+	defer c.finish()
+	if c.killed.Load() { // before there was a connection to cut
+		_ = c.wire.bottom().SetDeadline(longAgo)
+	}
+	c.queue.open(c.wire.conn)
+	c.read()
+}
+
+// read handles messages until none can follow, and notes why.
+func (c *Client) read() {
+	c.ws.SetPingHandler(func(payload string) error {
+		c.queue.pushPong([]byte(payload))
+		return c.allow()
+	})
+	c.ws.SetPongHandler(func(string) error { return c.allow() })
+	c.ws.SetCloseHandler(func(code int, reason string) error {
+		c.answered = true
+		c.close(CloseReason{Code: code, Reason: reason, ByPeer: true}, false)
+		return nil
+	})
+	for {
+		kind, r, err := c.ws.NextReader()
+		if err != nil {
+			c.unreadable(err)
+			return
+		}
+		data, err := c.readMessage(r)
+		if err == nil && kind == websocket.TextMessage && !utf8.Valid(data) {
+			err = &protocolError{CloseInvalidPayload, "text message is not UTF-8"}
+		}
+		if err == nil {
+			err = c.allow()
+		}
+		if err != nil {
+			c.unreadable(err)
+			return
+		}
+		if c.isClosing() {
+			continue // only the answer to the close frame is waited for
+		}
+		c.messagesIn.Add(1)
+		if err := c.onMessage(Message{Type: MessageType(kind), Data: data}); err != nil { //nolint:gosec // 1 or 2
+			c.failed(err)
+		}
+		c.lastMessage.Store(c.now())
+	}
+}
+
+// readMessage reads a whole message into memory of its own, and not more of it
+// than the endpoint allows, however far it inflates.
+func (c *Client) readMessage(r io.Reader) ([]byte, error) {
+	limit := c.slot.current.Load().o.MaxMessageSize
+	const first = 512
+	data := make([]byte, 0, first)
+	for {
+		n, err := r.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if int64(len(data)) > limit {
+			return nil, &protocolError{CloseMessageTooBig, fmt.Sprintf("message has more than %d bytes", limit)}
+		}
+		if err != nil {
+			if err == io.EOF { //nolint:errorlint // an io.Reader's end is io.EOF itself
+				err = nil
+			}
+			return data, err
+		}
+		if len(data) == cap(data) {
+			data = append(data, 0)[:len(data)]
+		}
+	}
+}
+
+// allow counts one message or control frame against the endpoint's rate.
+func (c *Client) allow() error {
+	if rate := c.slot.current.Load().o.MessageRate; !c.bucket.take(rate, c.now()) {
+		return &protocolError{ClosePolicyViolation, fmt.Sprintf("more than %g messages a second", rate.PerSecond)}
+	}
+	return nil
+}
+
+// unreadable notes why nothing can be read any more, unless a close frame of
+// either side did already.
+func (c *Client) unreadable(err error) {
+	var broken *protocolError
+	if errors.As(err, &broken) {
+		c.close(CloseReason{Code: broken.code, Reason: broken.reason}, false)
+		return
+	}
+	why := "connection lost"
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !websocket.IsUnexpectedCloseError(err) {
+		why += ": " + err.Error()
+	}
+	c.close(CloseReason{Code: CloseAbnormal, Reason: why, ByPeer: true}, true)
+}
+
+// finish ends the connection and calls OnClose.
+func (c *Client) finish() {
+	c.close(CloseReason{Code: CloseAbnormal, Reason: "logic left its goroutine"}, true) // only if nothing else was noted: runtime.Goexit
+	c.hangUp()
+	c.endContext()
+	reason := c.closeReason()
+	c.onClose(reason)
+	c.registry.remove(c)
+	c.slot.counts.release(c.limit)
+	in, out := c.messagesIn.Load(), c.queue.messages.Load()
+	c.slot.current.Load().log().Info("client gone",
+		"client", c.id, "client_ip", c.ip, "endpoint", c.slot.name, "user", c.User(),
+		"code", reason.Code, "reason", reason.Reason, "by_peer", reason.ByPeer,
+		"duration", time.Since(c.connectedAt),
+		"messages_in", in, "messages_out", out,
+		"bytes_in", c.wire.bytesIn.Load(), "bytes_out", c.wire.bytesOut.Load())
+}
+
+func (c *Client) closeReason() CloseReason {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return *c.reason
+}
+
+// hangUp waits until the close frame is out and closes the connection. The
+// sweeper sees to it that this does not take for ever.
+func (c *Client) hangUp() {
+	reason := c.closeReason()
+	if flushed := c.queue.wait(); flushed != nil {
+		<-flushed
+		if !c.answered {
+			c.linger()
+		}
+	}
+	if reason.Code == CloseAbnormal || c.killed.Load() {
+		_ = c.wire.bottom().Close() // TLS would send an alert, to nobody
+	}
+	_ = c.wire.Close() // an error means that it is closed
+}
+
+// linger reads until the peer closes, too. Closing with bytes unread would reset
+// the connection, and the peer might never see the close frame.
+func (c *Client) linger() {
+	if half, ok := c.wire.conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // the peer may be gone already
+	}
+	_, _ = io.Copy(io.Discard, c.wire.conn) // whatever ends it, the connection is closed next
+}

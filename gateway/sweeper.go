@@ -1,0 +1,148 @@
+package gateway
+
+import (
+	"fmt"
+	"time"
+)
+
+// sweepEvery is how often clients are looked at, and so how exact time-outs are.
+const sweepEvery = time.Second
+
+// slowCallback is after how long a callback that does not return is reported.
+const slowCallback = 10 * time.Second
+
+// watch is what the sweeper remembers of a client. Nobody else uses it.
+type watch struct {
+	pingAt   int64 // when the ping that is unanswered went out; 0 if none is
+	beatAt   int64 // when the last heartbeat was sent
+	beats    int   // how many were followed by silence
+	reported int64 // the callback, by its beginning, that was reported as slow
+}
+
+// sweep is the one goroutine that watches over all clients, so that an idle
+// client costs no timer. It never writes to a connection and never closes one
+// that speaks TLS: either can block for seconds.
+func (s *shared) sweep() {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	var clients []*Client
+	for {
+		select {
+		case <-ticker.C:
+		case <-s.ctx.Done():
+			return
+		}
+		for i := range s.registry.clients.shards {
+			clients = s.registry.clients.shards[i].values(clients[:0])
+			for _, c := range clients {
+				c.sweep(s.now())
+			}
+		}
+		clear(clients[:cap(clients)]) // those that are gone are not kept in memory
+	}
+}
+
+// values appends the values of the shard.
+func (s *shard[V]) values(into []V) []V {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, v := range s.names {
+		into = append(into, v)
+	}
+	return into
+}
+
+// sweep ends the client if a time-out has passed, and asks whether it is still
+// there if it has been silent.
+func (c *Client) sweep(now int64) {
+	c.reportSlow(now)
+	if !c.open.Load() || c.killed.Load() {
+		return
+	}
+	o := &c.slot.current.Load().o
+	since := func(t int64) time.Duration { return time.Duration(now - t) }
+	if p := c.queue.progress.Load(); p != 0 && since(p) >= o.WriteTimeout {
+		c.kill(fmt.Sprintf("took in nothing for %s", o.WriteTimeout))
+		return
+	}
+	if c.isClosing() {
+		if ended := c.queue.ended.Load(); ended != 0 && since(ended) >= o.WriteTimeout {
+			c.kill("") // it does not answer the close frame
+		}
+		return
+	}
+	heard := c.wire.readAt.Load()
+	if heard == 0 {
+		return // a callback runs, and nobody listens
+	}
+	c.sweepPing(now, heard, o)
+	c.sweepHeartbeat(now, heard, c.slot.current.Load())
+	if idle := o.IdleTimeout; idle > 0 {
+		last := c.lastMessage.Load()
+		if c.wire.partial.Load() {
+			last = max(last, heard) // a long upload
+		}
+		if since(last) >= idle {
+			c.close(CloseReason{Code: CloseGoingAway, Reason: "idle timeout"}, false)
+		}
+	}
+}
+
+// sweepPing pings a client that was last heard so long ago, and cuts it off if
+// that was answered by silence. The time for an answer begins when the ping has
+// been written: a client that takes in a large message slowly gets it late.
+func (c *Client) sweepPing(now, heard int64, o *EndpointOptions) {
+	w := &c.watch
+	if w.pingAt != 0 {
+		switch {
+		case heard > w.pingAt:
+			w.pingAt = 0
+		case c.queue.pingWaits():
+			w.pingAt = now
+			return
+		case time.Duration(now-w.pingAt) >= o.PingTimeout:
+			c.kill(fmt.Sprintf("no answer to a ping for %s", o.PingTimeout))
+			return
+		default:
+			return
+		}
+	}
+	if o.PingInterval > 0 && time.Duration(now-heard) >= o.PingInterval {
+		w.pingAt = now
+		c.queue.pushPing()
+	}
+}
+
+func (c *Client) sweepHeartbeat(now, heard int64, e *Endpoint) {
+	h := e.o.Heartbeat
+	if h.Interval == 0 {
+		return
+	}
+	w := &c.watch
+	if heard > w.beatAt {
+		w.beats = 0
+	}
+	if time.Duration(now-max(heard, w.beatAt)) < h.Interval {
+		return
+	}
+	if w.beats >= h.MaxUnanswered {
+		c.kill(fmt.Sprintf("no answer to %d heartbeats", w.beats))
+		return
+	}
+	w.beats++
+	w.beatAt = now
+	_ = c.push(e.heartbeat) // a queue that is full has its own consequences
+}
+
+// reportSlow logs a callback that does not return, once.
+func (c *Client) reportSlow(now int64) {
+	name := c.call.name.Load()
+	began := c.call.since.Load()
+	if name == nil || began == c.watch.reported || time.Duration(now-began) < slowCallback {
+		return
+	}
+	c.watch.reported = began
+	c.slot.current.Load().log().Warn("callback runs for long: this client's other messages wait",
+		"callback", *name, "for", time.Duration(now-began),
+		"client", c.id, "client_ip", c.ip, "endpoint", c.slot.name, "user", c.User())
+}

@@ -1,0 +1,93 @@
+package gateway
+
+import (
+	"errors"
+	"slices"
+)
+
+// Target says whom a command addresses: all clients of the gateway, or the union
+// of clients, users and groups; narrowed by endpoints; minus what is excepted.
+// Nobody is addressed twice, however many of the names he answers to.
+//
+// A Target that names nobody is an error (ErrEmptyTarget), never everybody.
+// Names that do not exist are not: they reach nobody.
+type Target struct {
+	// All addresses every client. It stands alone: with Clients, Users or Groups
+	// it is an error.
+	All bool `json:"all,omitempty"`
+
+	// Clients are client ids.
+	Clients []string `json:"clients,omitempty"`
+
+	// Users are the application's user ids; each reaches all clients of that user.
+	Users []string `json:"users,omitempty"`
+
+	// Groups reach all their members.
+	Groups []string `json:"groups,omitempty"`
+
+	// Endpoints narrows the target to clients of these endpoints. Empty means
+	// all endpoints.
+	Endpoints []string `json:"endpoints,omitempty"`
+
+	// Except takes clients out again.
+	Except Except `json:"except,omitzero"`
+}
+
+// Except names whom a Target leaves out.
+type Except struct {
+	Clients []string `json:"clients,omitempty"`
+	Users   []string `json:"users,omitempty"`
+}
+
+// All addresses every client of the gateway.
+func All() Target { return Target{All: true} }
+
+// Clients addresses clients by their ids.
+func Clients(ids ...string) Target { return Target{Clients: ids} }
+
+// Users addresses all clients of each user.
+func Users(users ...string) Target { return Target{Users: users} }
+
+// Groups addresses all members of each group.
+func Groups(groups ...string) Target { return Target{Groups: groups} }
+
+// In returns t narrowed to clients of these endpoints.
+func (t Target) In(endpoints ...string) Target {
+	t.Endpoints = slices.Concat(t.Endpoints, endpoints)
+	return t
+}
+
+// ExceptClients returns t without these clients.
+func (t Target) ExceptClients(ids ...string) Target {
+	t.Except.Clients = slices.Concat(t.Except.Clients, ids)
+	return t
+}
+
+// ExceptUsers returns t without the clients of these users.
+func (t Target) ExceptUsers(users ...string) Target {
+	t.Except.Users = slices.Concat(t.Except.Users, users)
+	return t
+}
+
+// Validate tells whether the target names somebody, unambiguously.
+func (t Target) Validate() error {
+	named := len(t.Clients) + len(t.Users) + len(t.Groups)
+	switch {
+	case t.All && named > 0:
+		return errors.New("target names all and also clients, users or groups: name one or the other")
+	case !t.All && named == 0:
+		return ErrEmptyTarget
+	}
+	return nil
+}
+
+// admits tells whether the target's narrowing lets c through.
+func (t *Target) admits(c *Client) bool {
+	if len(t.Endpoints) > 0 && !slices.Contains(t.Endpoints, c.slot.name) {
+		return false
+	}
+	if slices.Contains(t.Except.Clients, c.id) {
+		return false
+	}
+	return len(t.Except.Users) == 0 || !slices.Contains(t.Except.Users, c.User())
+}
