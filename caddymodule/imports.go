@@ -1,0 +1,15 @@
+// Package caddymodule is the one list of everything stock: the directive
+// `websocket` and the message logic that comes with it. Import it, or build with
+// it, to have all:
+//
+//	xcaddy build --with github.com/caddy-websocket/caddy-websocket/caddymodule
+//
+// Who wants less names caddymodule/websocket and the guests that are needed.
+package caddymodule
+
+import (
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/echo"  // websocket.logic.echo
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/reply" // websocket.logic.reply
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/rooms" // websocket.logic.rooms
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/websocket"   // websocket, http.handlers.websocket
+)

@@ -1,0 +1,267 @@
+package websocket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+
+	"github.com/caddy-websocket/caddy-websocket/gateway"
+)
+
+func init() {
+	caddy.RegisterModule(&App{})
+}
+
+// App owns the gateways and endpoints of a configuration. The handler
+// `websocket` brings it into being; it need not be configured.
+//
+// Gateways and their live clients outlive configurations. The endpoints of a
+// new configuration come into force together when all of it has started; a
+// configuration that fails changes nothing.
+type App struct {
+	// DrainTimeout is how long a shutdown may take to close all clients; after it
+	// those that are left are cut. Default: 4s.
+	DrainTimeout caddy.Duration `json:"drain_timeout,omitempty"`
+
+	// CloseRate is how many clients are closed a second when many have to go, at
+	// a shutdown or because their endpoint was removed; a shutdown raises it as
+	// far as drain_timeout demands. Default: 2000.
+	CloseRate int `json:"close_rate,omitempty"`
+
+	log *slog.Logger
+
+	mu        sync.Mutex
+	shares    map[string]*share          // guarded by mu; by the gateway's name
+	endpoints map[endpointKey]*published // guarded by mu
+}
+
+// pool keeps gateways from one configuration to the next.
+var pool = caddy.NewUsagePool()
+
+// pooled is a gateway in the pool.
+type pooled struct{ *gateway.Gateway }
+
+// Destruct ends the gateway. It is called when no configuration names it any
+// more. While the process exits, App.Stop has ended it already; in a reload
+// nobody should wait for its clients to go.
+func (p pooled) Destruct() error {
+	go func() {
+		const bound = 30 * time.Second
+		ctx, cancel := context.WithTimeout(context.Background(), bound)
+		defer cancel()
+		_ = p.Shutdown(ctx) // it has logged what it could not end
+	}()
+	return nil
+}
+
+// share is this configuration's part in a gateway.
+type share struct {
+	gateway    *gateway.Gateway
+	generation *gateway.Generation
+}
+
+// endpointKey names an endpoint in a configuration.
+type endpointKey struct{ gateway, name string }
+
+// published is an endpoint and what it was made from.
+type published struct {
+	endpoint *gateway.Endpoint
+	config   []byte
+	where    string
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "websocket", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision subscribes to what Caddy says of the configuration as a whole.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.log = ctx.Slogger()
+	a.shares = make(map[string]*share)
+	a.endpoints = make(map[endpointKey]*published)
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("loading the events app: %w", err)
+	}
+	if err := events.(*caddyevents.App).On("started", eventFunc(a.commit)); err != nil {
+		return fmt.Errorf("subscribing to the start: %w", err)
+	}
+	return nil
+}
+
+// Validate checks the numbers.
+func (a *App) Validate() error {
+	if a.DrainTimeout < 0 {
+		return fmt.Errorf("drain_timeout %s: allowed are positive durations", time.Duration(a.DrainTimeout))
+	}
+	if a.CloseRate < 0 {
+		return fmt.Errorf("close_rate %d: allowed are positive numbers", a.CloseRate)
+	}
+	return nil
+}
+
+// Start does nothing: another app may still fail to start. See commit.
+func (*App) Start() error { return nil }
+
+// eventFunc calls a function for an event.
+type eventFunc func()
+
+// Handle calls it.
+func (f eventFunc) Handle(context.Context, caddy.Event) error {
+	f()
+	return nil
+}
+
+// commit puts the endpoints in force. Caddy calls it when all apps have started.
+func (a *App) commit() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(a.shares)) {
+		// What failed is logged by the endpoint, and it is too late to refuse.
+		_ = a.shares[name].generation.Commit()
+	}
+}
+
+// Stop waits, for drain_timeout at most, until nothing runs for this
+// configuration any more: tasks and callbacks of its logic in a reload, the
+// clients themselves when the process exits.
+func (a *App) Stop() error {
+	a.mu.Lock()
+	shares := slices.Collect(maps.Values(a.shares))
+	a.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), a.drainTimeout())
+	defer cancel()
+	errs := make([]error, len(shares))
+	var wg sync.WaitGroup
+	for i, s := range shares {
+		wg.Go(func() {
+			if caddy.Exiting() {
+				errs[i] = s.gateway.Shutdown(ctx)
+			} else {
+				errs[i] = s.generation.Stop(ctx)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (a *App) drainTimeout() time.Duration {
+	if a.DrainTimeout == 0 {
+		return gateway.DefaultDrainTimeout
+	}
+	return time.Duration(a.DrainTimeout)
+}
+
+// Cleanup gives back what this configuration held.
+func (a *App) Cleanup() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var errs []error
+	for name, s := range a.shares {
+		s.generation.Close()
+		if _, err := pool.Delete(name); err != nil {
+			errs = append(errs, fmt.Errorf("releasing gateway %q: %w", name, err))
+		}
+	}
+	clear(a.shares)
+	clear(a.endpoints)
+	return errors.Join(errs...)
+}
+
+// Gateway returns the gateway of this name, which comes into being if it does
+// not exist. Other modules reach it from their Provision:
+//
+//	app, err := ctx.App("websocket")
+//	g, err := app.(interface {
+//		Gateway(name string) (*gateway.Gateway, error)
+//	}).Gateway("default")
+//
+// What they start with its Go and Every ends with the configuration.
+func (a *App) Gateway(name string) (*gateway.Gateway, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s, err := a.share(name)
+	if err != nil {
+		return nil, err
+	}
+	return s.generation.Gateway(), nil
+}
+
+// share takes part in a gateway, once. The caller holds mu.
+func (a *App) share(name string) (*share, error) {
+	if name == "" {
+		name = gateway.DefaultName
+	}
+	if s := a.shares[name]; s != nil {
+		return s, nil
+	}
+	o := gateway.Options{
+		Name: name, Logger: a.log,
+		CloseRate: a.CloseRate, DrainTimeout: time.Duration(a.DrainTimeout),
+	}
+	value, _, err := pool.LoadOrNew(name, func() (caddy.Destructor, error) {
+		g, err := gateway.New(o)
+		return pooled{g}, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	g := value.(pooled).Gateway
+	generation, err := g.Prepare(o)
+	if err != nil {
+		_, releaseErr := pool.Delete(name)
+		return nil, errors.Join(err, releaseErr)
+	}
+	s := &share{g, generation}
+	a.shares[name] = s
+	return s, nil
+}
+
+// endpoint returns the endpoint called name. Handlers that come from one line of
+// a Caddyfile are several instances with the same configuration: they share the
+// endpoint, which is built once. where says in errors what the handler belongs
+// to.
+func (a *App) endpoint(gatewayName, name string, config []byte, where string, build func() (*gateway.Endpoint, error)) (*gateway.Endpoint, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s, err := a.share(gatewayName)
+	if err != nil {
+		return nil, err
+	}
+	key := endpointKey{s.gateway.Name(), name}
+	if p := a.endpoints[key]; p != nil {
+		if !bytes.Equal(p.config, config) {
+			return nil, fmt.Errorf("endpoint %q of gateway %q is configured twice, differently, in %s and in %s: give one of them a name of its own with the option name",
+				name, key.gateway, p.where, where)
+		}
+		return p.endpoint, nil
+	}
+	e, err := build()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.generation.Add(e); err != nil {
+		return nil, err
+	}
+	a.endpoints[key] = &published{e, config, where}
+	return e, nil
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.Validator    = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

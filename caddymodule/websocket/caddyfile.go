@@ -1,0 +1,396 @@
+package websocket
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/dustin/go-humanize"
+)
+
+func init() {
+	httpcaddyfile.RegisterDirective("websocket", parseDirective)
+	// After everything that decides who may come in, and before handle, since a
+	// site's catch-all handle would win otherwise.
+	httpcaddyfile.RegisterDirectiveOrder("websocket", httpcaddyfile.Before, "invoke")
+	httpcaddyfile.RegisterGlobalOption("websocket", parseGlobalOption)
+}
+
+// parseDirective sets up a handler from a directive, and refuses two different
+// ones under the same name.
+func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next() // the directive's name
+	where := fmt.Sprintf("%s:%d", h.File(), h.Line())
+	name := DefaultEndpointName
+	if h.NextArg() && (strings.HasPrefix(h.Val(), "/") || strings.HasPrefix(h.Val(), "@")) {
+		name = h.Val()
+	}
+	h.Reset()
+	h.Next()
+	matcher, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	handler := new(Handler)
+	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	if handler.Name == "" {
+		handler.Name = name
+	}
+	if err := noteEndpoint(h, handler, where); err != nil {
+		return nil, err
+	}
+	return h.NewRoute(matcher, handler), nil
+}
+
+// noted is an endpoint that this Caddyfile has configured.
+type noted struct{ config, where string }
+
+// noteEndpoint refuses a second, different configuration of an endpoint.
+func noteEndpoint(h httpcaddyfile.Helper, handler *Handler, where string) error {
+	config, err := json.Marshal(handler)
+	if err != nil {
+		return h.WrapErr(err)
+	}
+	const stateKey = "websocket.endpoints"
+	seen, _ := h.State[stateKey].(map[endpointKey]noted)
+	if seen == nil {
+		seen = make(map[endpointKey]noted)
+		h.State[stateKey] = seen
+	}
+	key := endpointKey{handler.Gateway, handler.Name}
+	if first, ok := seen[key]; ok && first.config != string(config) {
+		return fmt.Errorf("endpoint %q is configured twice, differently, at %s and at %s: give one of them a name of its own with the option name",
+			handler.Name, first.where, where)
+	}
+	seen[key] = noted{string(config), where}
+	return nil
+}
+
+// UnmarshalCaddyfile sets up the handler from a directive:
+//
+//	websocket [<matcher>] {
+//		name               <name>
+//		gateway            <name>
+//		origins            <origin|*|null|require> ...
+//		subprotocols       <protocol> ...
+//		user               <id>
+//		join               <group> ...
+//		session            <key> <value>
+//		max_message_size   <size>
+//		max_clients        <number>
+//		max_clients_per_ip <number>
+//		message_rate       <per second> [<burst>]
+//		send_buffer        <size> [close|drop_newest|drop_oldest]
+//		write_timeout      <duration>
+//		ping               off | <interval> [<timeout>]
+//		heartbeat          <interval> <text> <max unanswered>
+//		idle_timeout       <duration>
+//		logic              <module> ...
+//	}
+//
+// origins, join and session may be repeated. user, join and session values may
+// have placeholders, which are evaluated at the handshake; where one is empty,
+// the line does nothing. The default of message_rate's burst is the rate.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if d.NextArg() {
+		return d.Errf("unexpected argument %q: options of websocket belong in a block", d.Val())
+	}
+	seen := make(map[string]bool)
+	for d.NextBlock(0) {
+		option := d.Val()
+		parse, ok := handlerOptions[option]
+		if !ok {
+			return d.Errf("unknown option %q: allowed are %s", option, strings.Join(slices.Sorted(maps.Keys(handlerOptions)), ", "))
+		}
+		if seen[option] && !repeatable[option] {
+			return d.Errf("option %s is given twice", option)
+		}
+		seen[option] = true
+		if err := parse(h, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var repeatable = map[string]bool{"origins": true, "join": true, "session": true}
+
+// handlerOptions parse an option each. The dispenser stands on its name.
+var handlerOptions = map[string]func(*Handler, *caddyfile.Dispenser) error{
+	"name":    func(h *Handler, d *caddyfile.Dispenser) error { return text(d, &h.Name) },
+	"gateway": func(h *Handler, d *caddyfile.Dispenser) error { return text(d, &h.Gateway) },
+	"origins": func(h *Handler, d *caddyfile.Dispenser) error { return texts(d, &h.Origins) },
+	"subprotocols": func(h *Handler, d *caddyfile.Dispenser) error {
+		return texts(d, &h.Subprotocols)
+	},
+	"user": func(h *Handler, d *caddyfile.Dispenser) error { return text(d, &h.User) },
+	"join": func(h *Handler, d *caddyfile.Dispenser) error { return texts(d, &h.Join) },
+	"session": func(h *Handler, d *caddyfile.Dispenser) error {
+		args, err := arguments(d, 2, 2, "<key> <value>")
+		if err != nil {
+			return err
+		}
+		if _, twice := h.Session[args[0]]; twice {
+			return d.Errf("session entry %q is given twice", args[0])
+		}
+		if h.Session == nil {
+			h.Session = make(map[string]string)
+		}
+		h.Session[args[0]] = args[1]
+		return nil
+	},
+	"max_message_size": func(h *Handler, d *caddyfile.Dispenser) error {
+		args, err := arguments(d, 1, 1, "<size>")
+		if err != nil {
+			return err
+		}
+		h.MaxMessageSize, err = size(d, args[0])
+		return err
+	},
+	"max_clients":        func(h *Handler, d *caddyfile.Dispenser) error { return number(d, &h.MaxClients) },
+	"max_clients_per_ip": func(h *Handler, d *caddyfile.Dispenser) error { return number(d, &h.MaxClientsPerIP) },
+	"message_rate":       (*Handler).parseMessageRate,
+	"send_buffer":        (*Handler).parseSendBuffer,
+	"write_timeout":      func(h *Handler, d *caddyfile.Dispenser) error { return duration(d, &h.WriteTimeout) },
+	"ping":               (*Handler).parsePing,
+	"heartbeat":          (*Handler).parseHeartbeat,
+	"idle_timeout":       func(h *Handler, d *caddyfile.Dispenser) error { return duration(d, &h.IdleTimeout) },
+	"logic":              (*Handler).parseLogic,
+}
+
+func (h *Handler) parseMessageRate(d *caddyfile.Dispenser) error {
+	args, err := arguments(d, 1, 2, "<per second> [<burst>]")
+	if err != nil {
+		return err
+	}
+	perSecond, err := strconv.ParseFloat(args[0], 64)
+	if err != nil || perSecond <= 0 || math.IsInf(perSecond, 0) || math.IsNaN(perSecond) {
+		return d.Errf("message_rate %q: allowed are positive numbers of messages a second", args[0])
+	}
+	burst := int(math.Ceil(perSecond))
+	if len(args) > 1 {
+		if burst, err = positive(d, args[1]); err != nil {
+			return err
+		}
+	}
+	h.MessageRate = &MessageRate{perSecond, burst}
+	return nil
+}
+
+func (h *Handler) parseSendBuffer(d *caddyfile.Dispenser) error {
+	args, err := arguments(d, 1, 2, "<size> [close|drop_newest|drop_oldest]")
+	if err != nil {
+		return err
+	}
+	h.SendBuffer = new(SendBuffer)
+	if h.SendBuffer.Size, err = size(d, args[0]); err != nil {
+		return err
+	}
+	if len(args) > 1 {
+		if _, err := parsePolicy(args[1]); err != nil {
+			return d.WrapErr(err)
+		}
+		h.SendBuffer.WhenFull = args[1]
+	}
+	return nil
+}
+
+func (h *Handler) parsePing(d *caddyfile.Dispenser) error {
+	args, err := arguments(d, 1, 2, "off | <interval> [<timeout>]")
+	if err != nil {
+		return err
+	}
+	h.Ping = new(Ping)
+	if len(args) == 1 && args[0] == "off" {
+		h.Ping.Interval = -1
+		return nil
+	}
+	for i, into := range []*caddy.Duration{&h.Ping.Interval, &h.Ping.Timeout}[:len(args)] {
+		if *into, err = positiveDuration(d, args[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *Handler) parseHeartbeat(d *caddyfile.Dispenser) error {
+	args, err := arguments(d, 3, 3, "<interval> <text> <max unanswered>")
+	if err != nil {
+		return err
+	}
+	h.Heartbeat = &Heartbeat{Text: args[1]}
+	if h.Heartbeat.Interval, err = positiveDuration(d, args[0]); err != nil {
+		return err
+	}
+	h.Heartbeat.MaxUnanswered, err = positive(d, args[2])
+	return err
+}
+
+// logicNamespace is where guests register.
+const logicNamespace = "websocket.logic"
+
+func (h *Handler) parseLogic(d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.Errf("logic needs the name of a module: this binary has %s", guests())
+	}
+	name := d.Val()
+	if _, err := caddy.GetModule(logicNamespace + "." + name); err != nil {
+		return d.Errf("unknown logic %q: this binary has %s", name, guests())
+	}
+	guest, err := caddyfile.UnmarshalModule(d, logicNamespace+"."+name)
+	if err != nil {
+		return err
+	}
+	h.LogicRaw = caddyconfig.JSONModuleObject(guest, "module", name, nil)
+	return nil
+}
+
+// guests lists the logic that is compiled in.
+func guests() string {
+	var names []string
+	for _, m := range caddy.GetModules(logicNamespace) {
+		names = append(names, m.ID.Name())
+	}
+	if len(names) == 0 {
+		return "none: it was built without any"
+	}
+	return strings.Join(names, ", ")
+}
+
+// parseGlobalOption sets up the app from the global options.
+func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
+	if existing != nil {
+		return nil, d.Err("the global option websocket is given twice")
+	}
+	app := new(App)
+	if err := app.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "websocket", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+// UnmarshalCaddyfile sets up the app from the global options:
+//
+//	websocket {
+//		drain_timeout <duration>
+//		close_rate    <clients per second>
+//	}
+func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the option's name
+	if d.NextArg() {
+		return d.Errf("unexpected argument %q: options of websocket belong in a block", d.Val())
+	}
+	seen := make(map[string]bool)
+	for d.NextBlock(0) {
+		option := d.Val()
+		if seen[option] {
+			return d.Errf("option %s is given twice", option)
+		}
+		seen[option] = true
+		var err error
+		switch option {
+		case "drain_timeout":
+			err = duration(d, &a.DrainTimeout)
+		case "close_rate":
+			err = number(d, &a.CloseRate)
+		default:
+			err = d.Errf("unknown option %q: allowed are close_rate, drain_timeout", option)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// arguments returns the rest of the line, which must have between least and most
+// of them.
+func arguments(d *caddyfile.Dispenser, least, most int, syntax string) ([]string, error) {
+	option := d.Val()
+	args := d.RemainingArgs()
+	if len(args) < least || len(args) > most {
+		return nil, d.Errf("wrong number of arguments: the syntax is %s %s", option, syntax)
+	}
+	return args, nil
+}
+
+func text(d *caddyfile.Dispenser, into *string) error {
+	args, err := arguments(d, 1, 1, "<value>")
+	if err != nil {
+		return err
+	}
+	if args[0] == "" {
+		return d.Err("the value is empty")
+	}
+	*into = args[0]
+	return nil
+}
+
+func texts(d *caddyfile.Dispenser, into *[]string) error {
+	args, err := arguments(d, 1, math.MaxInt, "<value> ...")
+	if err != nil {
+		return err
+	}
+	*into = append(*into, args...)
+	return nil
+}
+
+func number(d *caddyfile.Dispenser, into *int) error {
+	args, err := arguments(d, 1, 1, "<number>")
+	if err != nil {
+		return err
+	}
+	*into, err = positive(d, args[0])
+	return err
+}
+
+func positive(d *caddyfile.Dispenser, arg string) (int, error) {
+	n, err := strconv.Atoi(arg)
+	if err != nil || n <= 0 {
+		return 0, d.Errf("%q: allowed are positive whole numbers", arg)
+	}
+	return n, nil
+}
+
+func duration(d *caddyfile.Dispenser, into *caddy.Duration) error {
+	args, err := arguments(d, 1, 1, "<duration>")
+	if err != nil {
+		return err
+	}
+	*into, err = positiveDuration(d, args[0])
+	return err
+}
+
+func positiveDuration(d *caddyfile.Dispenser, arg string) (caddy.Duration, error) {
+	dur, err := caddy.ParseDuration(arg)
+	if err != nil || dur <= 0 {
+		return 0, d.Errf("%q: allowed are positive durations like 500ms, 25s or %s", arg, 90*time.Minute)
+	}
+	return caddy.Duration(dur), nil
+}
+
+func size(d *caddyfile.Dispenser, arg string) (int64, error) {
+	n, err := humanize.ParseBytes(arg)
+	if err != nil || n == 0 || n > math.MaxInt64 {
+		return 0, d.Errf("%q: allowed are positive sizes like 512, 64KiB or 1MiB", arg)
+	}
+	return int64(n), nil //nolint:gosec // bounded above
+}
+
+// Interface guards
+var (
+	_ caddyfile.Unmarshaler = (*Handler)(nil)
+	_ caddyfile.Unmarshaler = (*App)(nil)
+)

@@ -1,0 +1,321 @@
+// Package websocket is the Caddy side of the gateway: the handler and directive
+// `websocket`, which upgrade requests to WebSocket connections and give them to
+// message logic in the same process, and the app that keeps those connections
+// through reloads.
+package websocket
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-websocket/caddy-websocket/gateway"
+)
+
+func init() {
+	caddy.RegisterModule(&Handler{})
+}
+
+// DefaultEndpointName is the name of an endpoint that was given none.
+const DefaultEndpointName = "websocket"
+
+// Handler upgrades WebSocket handshakes and hands the connections to an
+// endpoint: handshake rules, limits and message logic under one name. Requests
+// that are no handshake go to the next handler; if there is none the answer is
+// 426.
+//
+// A visitor's real IP is Caddy's client_ip, which heeds the server's
+// trusted_proxies. Connections live through configuration reloads: their next
+// message finds the new limits and the new logic.
+type Handler struct {
+	// Name names the endpoint. Handlers with the same name and gateway must be
+	// configured alike, and then share their clients and limits. Default: the
+	// matcher of the directive as written in the Caddyfile, else `websocket`.
+	Name string `json:"name,omitempty"`
+
+	// Gateway names the registry that the clients belong to. Default: `default`.
+	Gateway string `json:"gateway,omitempty"`
+
+	// Origins says which web pages may connect: `https://example.com`,
+	// `https://*.example.com`, `*` for any, `null` for pages without an origin,
+	// `require` to refuse requests without an Origin header. Default: pages whose
+	// host name is the request's.
+	Origins []string `json:"origins,omitempty"`
+
+	// Subprotocols are those that the server speaks, in its order of preference.
+	Subprotocols []string `json:"subprotocols,omitempty"`
+
+	// User is the client's user id, with placeholders of the request, like
+	// `{http.auth.user.id}`. If a placeholder is empty there is no user.
+	User string `json:"user,omitempty"`
+
+	// Join are groups that the client joins, with placeholders of the request. A
+	// group with an empty placeholder is not joined.
+	Join []string `json:"join,omitempty"`
+
+	// Session are entries of the client's session, with placeholders of the
+	// request. An entry with an empty placeholder is not set.
+	Session map[string]string `json:"session,omitempty"`
+
+	// MaxMessageSize is how many bytes a message may have; more closes the client
+	// with 1009. Default: 1 MiB.
+	MaxMessageSize int64 `json:"max_message_size,omitempty"`
+
+	// MaxClients is how many clients the endpoint may have; more get 503.
+	// Default: no limit.
+	MaxClients int `json:"max_clients,omitempty"`
+
+	// MaxClientsPerIP is how many of them may have the same real IP, or the same
+	// /64 of IPv6; more get 429. Default: no limit.
+	MaxClientsPerIP int `json:"max_clients_per_ip,omitempty"`
+
+	// MessageRate bounds how many messages a client may send; more closes it with
+	// 1008. Default: no limit.
+	MessageRate *MessageRate `json:"message_rate,omitempty"`
+
+	// SendBuffer bounds what may wait for a client.
+	SendBuffer *SendBuffer `json:"send_buffer,omitempty"`
+
+	// WriteTimeout is how long a client may take in nothing of what is written to
+	// it before its connection is cut. Default: 10s.
+	WriteTimeout caddy.Duration `json:"write_timeout,omitempty"`
+
+	// Ping finds out whether a silent client is still there.
+	Ping *Ping `json:"ping,omitempty"`
+
+	// Heartbeat sends a text of the application's to silent clients. Default: none.
+	Heartbeat *Heartbeat `json:"heartbeat,omitempty"`
+
+	// IdleTimeout closes a client with 1001 that has sent no message for so long.
+	// Default: never.
+	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
+
+	// LogicRaw is the message logic. Without it messages are counted and dropped,
+	// and clients can only be sent to.
+	LogicRaw json.RawMessage `json:"logic,omitempty" caddy:"namespace=websocket.logic inline_key=module"`
+
+	endpoint *gateway.Endpoint
+	log      *slog.Logger
+	warned   sync.Once // about a proxy that is not trusted
+}
+
+// MessageRate is a token bucket.
+type MessageRate struct {
+	// PerSecond is how many messages a client may send a second in the long run.
+	PerSecond float64 `json:"per_second"`
+
+	// Burst is how many it may send at once.
+	Burst int `json:"burst"`
+}
+
+// SendBuffer is a client's queue.
+type SendBuffer struct {
+	// Size is how many bytes may wait. Default: 1 MiB.
+	Size int64 `json:"size,omitempty"`
+
+	// WhenFull is what happens to a message that does not fit: `close` closes the
+	// client with 1013, `drop_newest` drops the message, `drop_oldest` what has
+	// waited longest. Default: `close`.
+	WhenFull string `json:"when_full,omitempty"`
+}
+
+// Ping is the protocol's own sign of life.
+type Ping struct {
+	// Interval is after how much silence a client is pinged. Negative: never.
+	// Default: 25s.
+	Interval caddy.Duration `json:"interval,omitempty"`
+
+	// Timeout is how long it may then remain silent. Default: 10s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+}
+
+// Heartbeat is a sign of life that a page's own code can see.
+type Heartbeat struct {
+	// Interval is after how much silence the text is sent.
+	Interval caddy.Duration `json:"interval"`
+
+	// Text is what is sent, as it stands.
+	Text string `json:"text"`
+
+	// MaxUnanswered is how many of them may be followed by nothing but silence.
+	MaxUnanswered int `json:"max_unanswered"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.websocket", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Provision builds the endpoint, or finds the one that an equal handler built.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.log = ctx.Slogger()
+	if h.Name == "" {
+		h.Name = DefaultEndpointName
+	}
+	config, err := json.Marshal(h) // before LoadModule, which empties LogicRaw
+	if err != nil {
+		return fmt.Errorf("encoding the configuration: %w", err)
+	}
+	app, err := ctx.App("websocket")
+	if err != nil {
+		return fmt.Errorf("loading the websocket app: %w", err)
+	}
+	h.endpoint, err = app.(*App).endpoint(h.Gateway, h.Name, config, serverOf(ctx), func() (*gateway.Endpoint, error) { return h.build(ctx) })
+	return err
+}
+
+// serverOf says in words which server the handler is provisioned for.
+func serverOf(ctx caddy.Context) string {
+	if s, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && s != nil {
+		return fmt.Sprintf("server %q (%v)", s.Name(), s.Listen)
+	}
+	return "a route outside of any server"
+}
+
+// build makes the endpoint and loads its logic.
+func (h *Handler) build(ctx caddy.Context) (*gateway.Endpoint, error) {
+	o := gateway.EndpointOptions{
+		Logger:          h.log,
+		Origins:         h.Origins,
+		Subprotocols:    h.Subprotocols,
+		MaxMessageSize:  h.MaxMessageSize,
+		MaxClients:      h.MaxClients,
+		MaxClientsPerIP: h.MaxClientsPerIP,
+		WriteTimeout:    time.Duration(h.WriteTimeout),
+		IdleTimeout:     time.Duration(h.IdleTimeout),
+	}
+	if r := h.MessageRate; r != nil {
+		o.MessageRate = gateway.Rate{PerSecond: r.PerSecond, Burst: r.Burst}
+	}
+	if p := h.Ping; p != nil {
+		o.PingInterval, o.PingTimeout = time.Duration(p.Interval), time.Duration(p.Timeout)
+	}
+	if b := h.Heartbeat; b != nil {
+		o.Heartbeat = gateway.Heartbeat{Interval: time.Duration(b.Interval), Text: b.Text, MaxUnanswered: b.MaxUnanswered}
+	}
+	if b := h.SendBuffer; b != nil {
+		policy, err := parsePolicy(b.WhenFull)
+		if err != nil {
+			return nil, err
+		}
+		o.SendBuffer, o.WhenFull = b.Size, policy
+	}
+	if h.LogicRaw != nil {
+		guest, err := ctx.LoadModule(h, "LogicRaw")
+		if err != nil {
+			return nil, fmt.Errorf("loading the logic: %w", err)
+		}
+		logic, ok := guest.(gateway.Logic)
+		if !ok {
+			return nil, fmt.Errorf("the logic %T does not implement gateway.Logic", guest)
+		}
+		o.Logic = logic
+	}
+	return gateway.NewEndpoint(h.Name, o)
+}
+
+// parsePolicy returns the queue policy of this name; "" is the default.
+func parsePolicy(name string) (gateway.QueuePolicy, error) {
+	for _, p := range []gateway.QueuePolicy{gateway.CloseWhenFull, gateway.DropNewest, gateway.DropOldest} {
+		if name == p.String() {
+			return p, nil
+		}
+	}
+	if name == "" {
+		return gateway.CloseWhenFull, nil
+	}
+	return 0, fmt.Errorf("%q for a full send buffer: allowed are %s, %s, %s",
+		name, gateway.CloseWhenFull, gateway.DropNewest, gateway.DropOldest)
+}
+
+// ServeHTTP upgrades a handshake; everything else goes to next.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if !gateway.IsHandshake(r) {
+		return h.pass(w, r, next)
+	}
+	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	h.warnUntrusted(r, ip)
+	err := h.endpoint.Upgrade(w, r, h.identity(r, ip))
+	var refused *gateway.HandshakeError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	maps.Copy(w.Header(), refused.Header)
+	return caddyhttp.Error(refused.Status, err)
+}
+
+// pass lets the next handler answer what is no handshake, and answers itself if
+// nobody does.
+func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if err := next.ServeHTTP(w, r); err != nil {
+		return err
+	}
+	if unhandled, _ := caddyhttp.GetVar(r.Context(), "unhandled").(bool); !unhandled {
+		return nil
+	}
+	w.Header().Set("Upgrade", "websocket")
+	w.Header().Set("Connection", "Upgrade")
+	return caddyhttp.Error(http.StatusUpgradeRequired, fmt.Errorf("endpoint %q: not a WebSocket handshake", h.Name))
+}
+
+// identity evaluates the lines user, join and session for a handshake.
+func (h *Handler) identity(r *http.Request, ip string) gateway.Identity {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	evaluate := func(template string) string {
+		value, err := repl.ReplaceOrErr(template, true, true)
+		if err != nil {
+			return "" // a placeholder is empty
+		}
+		return value
+	}
+	id := gateway.Identity{RealIP: ip, User: evaluate(h.User)}
+	for _, template := range h.Join {
+		if group := evaluate(template); group != "" {
+			id.Groups = append(id.Groups, group)
+		}
+	}
+	for key, template := range h.Session {
+		if value := evaluate(template); value != "" {
+			if id.Session == nil {
+				id.Session = make(map[string]any, len(h.Session))
+			}
+			id.Session[key] = value
+		}
+	}
+	return id
+}
+
+// warnUntrusted says once that a proxy seems to stand in front which is not
+// trusted, so that everybody has its address.
+func (h *Handler) warnUntrusted(r *http.Request, ip string) {
+	if r.Header.Get("X-Forwarded-For") == "" {
+		return
+	}
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		return
+	}
+	addr, err := netip.ParseAddr(ip)
+	if err != nil || !addr.IsPrivate() && !addr.IsLoopback() && !addr.IsLinkLocalUnicast() {
+		return
+	}
+	h.warned.Do(func() {
+		h.log.Warn("a private address that is not a trusted proxy sends X-Forwarded-For: if it is a proxy, all clients seem to have its address",
+			"endpoint", h.Name, "remote_ip", ip,
+			"to_trust", "{ servers { trusted_proxies static private_ranges; trusted_proxies_strict } } in the global options, each on a line of its own")
+	})
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)
