@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -108,7 +109,7 @@ type shared struct {
 	// commit serializes commits, which call logic and so cannot hold mu.
 	commit sync.Mutex
 
-	shutdown sync.Once
+	shutdown atomic.Bool   // Shutdown was called
 	drained  chan struct{} // closed when Shutdown is through
 	drainErr error         // written before drained is closed
 }
@@ -184,10 +185,11 @@ func (g *Gateway) Serve(endpoints ...*Endpoint) error {
 //
 // Further calls wait for the first.
 func (g *Gateway) Shutdown(ctx context.Context) error {
-	g.shutdown.Do(func() {
+	if g.shutdown.CompareAndSwap(false, true) {
 		g.drainErr = g.drain(ctx)
 		close(g.drained)
-	})
+		return g.drainErr
+	}
 	select {
 	case <-g.drained:
 		return g.drainErr

@@ -13,10 +13,12 @@ const slowCallback = 10 * time.Second
 
 // watch is what the sweeper remembers of a client. Nobody else uses it.
 type watch struct {
-	pingAt   int64 // when the ping that is unanswered went out; 0 if none is
-	beatAt   int64 // when the last heartbeat was sent
-	beats    int   // how many were followed by silence
-	reported int64 // the callback, by its beginning, that was reported as slow
+	pingAt    int64 // when the ping that is unanswered went out; 0 if none is
+	pingBytes int64 // how many bytes had been received then
+	beatAt    int64 // when the last heartbeat was sent
+	beatBytes int64 // how many bytes had been received then
+	beats     int   // how many were followed by silence
+	reported  int64 // the callback, by its beginning, that was reported as slow
 }
 
 // sweep is the one goroutine that watches over all clients, so that an idle
@@ -95,7 +97,7 @@ func (c *Client) sweepPing(now, heard int64, o *EndpointOptions) {
 	w := &c.watch
 	if w.pingAt != 0 {
 		switch {
-		case heard > w.pingAt:
+		case c.wire.bytesIn.Load() != w.pingBytes:
 			w.pingAt = 0
 		case c.queue.pingWaits():
 			w.pingAt = now
@@ -108,7 +110,7 @@ func (c *Client) sweepPing(now, heard int64, o *EndpointOptions) {
 		}
 	}
 	if o.PingInterval > 0 && time.Duration(now-heard) >= o.PingInterval {
-		w.pingAt = now
+		w.pingAt, w.pingBytes = now, c.wire.bytesIn.Load()
 		c.queue.pushPing()
 	}
 }
@@ -119,8 +121,9 @@ func (c *Client) sweepHeartbeat(now, heard int64, e *Endpoint) {
 		return
 	}
 	w := &c.watch
-	if heard > w.beatAt {
-		w.beats = 0
+	received := c.wire.bytesIn.Load()
+	if received != w.beatBytes {
+		w.beats, w.beatAt = 0, 0
 	}
 	if time.Duration(now-max(heard, w.beatAt)) < h.Interval {
 		return
@@ -130,7 +133,7 @@ func (c *Client) sweepHeartbeat(now, heard int64, e *Endpoint) {
 		return
 	}
 	w.beats++
-	w.beatAt = now
+	w.beatAt, w.beatBytes = now, received
 	_ = c.push(e.heartbeat) // a queue that is full has its own consequences
 }
 
