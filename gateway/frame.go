@@ -15,6 +15,7 @@ const (
 	bitRSV1 = 0x40
 	bitMask = 0x80
 
+	maskingKey        = 4 // bytes, before the payload of what a client sends
 	maxControlPayload = 125
 	maxServerHeader   = 10 // two bytes and a 64-bit length; a server masks nothing
 )

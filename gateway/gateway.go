@@ -211,13 +211,13 @@ func (s *shared) drain(ctx context.Context) error {
 		close(gone)
 	}()
 	clients := s.registry.everybody()
-	s.closePaced(ctx, clients, CloseGoingAway, "server is shutting down", o)
+	s.closePaced(ctx, clients, CloseGoingAway, reasonShutdown, o)
 	var errs []error
 	select {
 	case <-gone:
 	case <-ctx.Done():
 		for _, c := range s.registry.everybody() {
-			c.kill("server is shutting down")
+			c.kill(reasonShutdown)
 		}
 		select {
 		case <-gone:
@@ -236,6 +236,13 @@ func (s *shared) drain(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Reasons that clients are given when many have to go.
+const (
+	reasonShutdown = "server is shutting down"
+	reasonRemoved  = "endpoint was removed"
+	reasonFailed   = "logic failed to start"
+)
 
 // stuckGrace is what connections that were cut have to run their OnClose.
 const stuckGrace = 250 * time.Millisecond

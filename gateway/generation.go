@@ -148,8 +148,8 @@ func (s *shared) install(gen *Generation) {
 			failed = append(failed, sl)
 		}
 	}
-	s.evict(orphans, CloseGoingAway, "endpoint was removed")
-	s.evict(failed, CloseInternalError, "logic failed to start")
+	s.evict(orphans, CloseGoingAway, reasonRemoved)
+	s.evict(failed, CloseInternalError, reasonFailed)
 }
 
 // evict closes all clients of these slots, in the background.

@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -20,7 +22,24 @@ func (c *Client) run() {
 		_ = c.wire.bottom().SetDeadline(longAgo)
 	}
 	c.queue.open(c.wire.conn)
+	c.closeIfLate()
 	c.read()
+}
+
+// closeIfLate closes a client whose handshake was under way while all others
+// were told to go.
+func (c *Client) closeIfLate() {
+	c.shared.mu.Lock()
+	draining := c.draining
+	c.shared.mu.Unlock()
+	switch {
+	case draining:
+		c.close(CloseReason{Code: CloseGoingAway, Reason: reasonShutdown}, false)
+	case c.slot.removed.Load():
+		c.close(CloseReason{Code: CloseGoingAway, Reason: reasonRemoved}, false)
+	case c.slot.current.Load().failed != nil:
+		c.close(CloseReason{Code: CloseInternalError, Reason: reasonFailed}, false)
+	}
 }
 
 // read handles messages until none can follow, and notes why.
@@ -63,23 +82,34 @@ func (c *Client) read() {
 	}
 }
 
+// messageBuffers hold a message while it is read and its size is not known.
+var messageBuffers = sync.Pool{New: func() any {
+	const most = 4 << 10 // larger messages get a buffer that they keep
+	b := make([]byte, 0, most)
+	return &b
+}}
+
 // readMessage reads a whole message into memory of its own, and not more of it
 // than the endpoint allows, however far it inflates.
 func (c *Client) readMessage(r io.Reader) ([]byte, error) {
 	limit := c.slot.current.Load().o.MaxMessageSize
-	const first = 512
-	data := make([]byte, 0, first)
+	pooled := messageBuffers.Get().(*[]byte)
+	defer messageBuffers.Put(pooled)
+	data := (*pooled)[:0]
 	for {
 		n, err := r.Read(data[len(data):cap(data)])
 		data = data[:len(data)+n]
 		if int64(len(data)) > limit {
 			return nil, &protocolError{CloseMessageTooBig, fmt.Sprintf("message has more than %d bytes", limit)}
 		}
-		if err != nil {
-			if err == io.EOF { //nolint:errorlint // an io.Reader's end is io.EOF itself
-				err = nil
+		if err == io.EOF { //nolint:errorlint // an io.Reader's end is io.EOF itself
+			if cap(data) == cap(*pooled) {
+				data = bytes.Clone(data)
 			}
-			return data, err
+			return data, nil
+		}
+		if err != nil {
+			return nil, err
 		}
 		if len(data) == cap(data) {
 			data = append(data, 0)[:len(data)]
@@ -101,6 +131,10 @@ func (c *Client) unreadable(err error) {
 	var broken *protocolError
 	if errors.As(err, &broken) {
 		c.close(CloseReason{Code: broken.code, Reason: broken.reason}, false)
+		return
+	}
+	if errors.Is(err, websocket.ErrReadLimit) { // the lengths of fragments add up to more than 63 bits
+		c.close(CloseReason{Code: CloseMessageTooBig, Reason: "message is too large"}, false)
 		return
 	}
 	why := "connection lost"

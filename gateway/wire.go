@@ -117,11 +117,11 @@ func (w *wire) bottom() net.Conn {
 // frameCheck follows the frames in a stream of bytes and finds what RFC 6455
 // forbids and gorilla lets pass.
 type frameCheck struct {
-	header     [14]byte
-	have       int    // bytes of header that are there
-	payload    uint64 // bytes of payload still to come
-	data       bool   // the payload is of a data frame
-	fragmented bool   // a message has begun whose last frame has not
+	header     [10]byte // without the masking key, which is passed over like payload
+	have       int      // bytes of header that are there
+	payload    uint64   // bytes of masking key and payload still to come
+	data       bool     // the payload is of a data frame
+	fragmented bool     // a message has begun whose last frame has not
 }
 
 // protocolError closes the client with a code of its own.
@@ -166,17 +166,13 @@ func (f *frameCheck) size() int {
 	if f.have < 2 {
 		return 2
 	}
-	size := 2
 	switch f.header[1] &^ bitMask {
 	case 126:
-		size += 2
+		return 2 + 2
 	case 127:
-		size += 8
+		return 2 + 8
 	}
-	if f.header[1]&bitMask != 0 {
-		size += 4
-	}
-	return size
+	return 2
 }
 
 // frame judges a whole header.
@@ -206,6 +202,9 @@ func (f *frameCheck) frame() error {
 		return broken("a close frame has half a code")
 	}
 	f.payload, f.data = length, !control
+	if f.header[1]&bitMask != 0 {
+		f.payload += maskingKey
+	}
 	if !control {
 		f.fragmented = f.header[0]&bitFIN == 0
 	}

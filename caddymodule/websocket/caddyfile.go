@@ -246,8 +246,16 @@ func (h *Handler) parseLogic(d *caddyfile.Dispenser) error {
 		return d.Errf("logic needs the name of a module: this binary has %s", guests())
 	}
 	name := d.Val()
-	if _, err := caddy.GetModule(logicNamespace + "." + name); err != nil {
+	info, err := caddy.GetModule(logicNamespace + "." + name)
+	if err != nil {
 		return d.Errf("unknown logic %q: this binary has %s", name, guests())
+	}
+	if _, ok := info.New().(caddyfile.Unmarshaler); !ok { // logic without options need not parse any
+		if d.NextArg() || d.NextBlock(1) {
+			return d.Errf("logic %s takes no options, found %q", name, d.Val())
+		}
+		h.LogicRaw = caddyconfig.JSONModuleObject(struct{}{}, "module", name, nil)
+		return nil
 	}
 	guest, err := caddyfile.UnmarshalModule(d, logicNamespace+"."+name)
 	if err != nil {
