@@ -1,0 +1,46 @@
+# What CI runs is what you run: make lint, make build, make test.
+# TESTFLAGS goes to go test as it is: make test TESTFLAGS='-run Reload -v'
+
+LINT = go tool -modfile=tools/go.mod golangci-lint
+
+# The flags with which xcaddy builds, so that bin/caddy is what xcaddy's users get
+# and one build's cache serves the other.
+RELEASE = -trimpath -tags nobadger,nomysql,nopgx -ldflags '-w -s'
+
+# The race detector needs cgo, and go turns cgo off where it finds no C compiler.
+# Vet is golangci-lint's: vetting all of Caddy for each test binary takes minutes.
+# A cold build of Caddy with the race detector alone outlasts go test's ten minutes
+# on a slow machine.
+CGO    = $(shell go env CGO_ENABLED)
+NORACE = $(if $(filter 1,$(CGO)),,$(if $(filter true,$(CI)),$(error no C compiler, or CGO_ENABLED=0: with CI=true the race detector must run),@echo 'make test: no C compiler, or CGO_ENABLED=0: testing WITHOUT the race detector'))
+TEST   = go test $(if $(filter 1,$(CGO)),-race) -vet=off -shuffle=on -timeout 20m $(TESTFLAGS) ./...
+
+.PHONY: build run test lint fmt cover clean help
+.DEFAULT_GOAL := help
+
+build: ## build bin/caddy
+	CGO_ENABLED=0 go build $(RELEASE) -o bin/caddy ./cmd/caddy
+
+run: ## run the example on https://localhost:4431
+	go run ./cmd/caddy run --config Caddyfile.example
+
+test: ## run all tests with the race detector, browsers and xcaddy included
+	$(NORACE)
+	$(TEST)
+	cd e2e && $(TEST)
+
+lint: ## run golangci-lint, built from source at the version of tools/go.mod
+	$(LINT) run ./...
+	cd e2e && $(subst tools/,../tools/,$(LINT)) run ./...
+
+fmt: ## format all Go files
+	$(LINT) fmt
+
+cover: ## write cover.html: which lines the tests of the main module run
+	go test -vet=off -coverpkg=./... -coverprofile=cover.out $(TESTFLAGS) ./... && go tool cover -html=cover.out -o cover.html
+
+clean: ## remove what make built
+	rm -rf bin cover.out cover.html
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\): ## /\1\t/p' Makefile
