@@ -17,6 +17,9 @@ type answer struct {
 	w        http.ResponseWriter
 	hijacker http.Hijacker
 	header   http.Header // what logic adds
+
+	// extensions is the answer to the offers of the client; empty if there is none.
+	extensions string
 }
 
 // errNoHijack is returned for HTTP/2 and for middleware that hides the
@@ -61,13 +64,16 @@ func (a *answer) send(p []byte) (conn net.Conn, rest []byte, err error) {
 		}
 	}
 	maps.Copy(h, resp.Header)
+	if a.extensions != "" {
+		h.Set("Sec-Websocket-Extensions", a.extensions)
+	}
 	a.w.WriteHeader(resp.StatusCode)
 	conn, brw, err := a.hijacker.Hijack()
 	if err != nil {
 		return nil, nil, fmt.Errorf("taking over the connection: %w", err)
 	}
 	if n := brw.Reader.Buffered(); n > 0 {
-		early, _ := brw.Reader.Peek(n) // cannot fail: that much is buffered
+		early, _ := brw.Peek(n) // cannot fail: that much is buffered
 		rest = bytes.Clone(early)
 	}
 	return conn, rest, nil

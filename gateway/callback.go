@@ -91,8 +91,7 @@ func (c *Client) failed(err error) {
 	if errors.Is(err, ErrClosed) || errors.Is(err, ErrQueueFull) {
 		return
 	}
-	var asked *CloseError
-	if errors.As(err, &asked) {
+	if asked, ok := errors.AsType[*CloseError](err); ok {
 		bad := checkClose(asked.Code, asked.Reason)
 		if bad == nil {
 			c.close(CloseReason{Code: asked.Code, Reason: asked.Reason}, false)

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
 )
@@ -31,6 +30,7 @@ type Client struct {
 	slot        *slot
 	connectedAt time.Time
 	subprotocol string
+	deflate     bool // permessage-deflate was agreed on
 	session     Session
 
 	wire  wire
@@ -165,31 +165,16 @@ func (c *Client) SetValue(v any) {
 // answer. The error is ErrClosed, ErrTooBig, ErrNotUTF8, or ErrQueueFull if the
 // endpoint's policy dropped the message or closes the client for it.
 func (c *Client) Send(m Message) error {
-	frame, err := encode(m)
-	if err != nil {
+	if err := m.check(); err != nil {
 		return err
 	}
-	return c.push(frame)
+	return c.push(&outgoing{message: m})
 }
 
-// encode returns m as a frame.
-func encode(m Message) ([]byte, error) {
-	switch m.Type {
-	case TextMessage:
-		if !utf8.Valid(m.Data) {
-			return nil, fmt.Errorf("text message: %w", ErrNotUTF8)
-		}
-	case BinaryMessage:
-	default:
-		return nil, fmt.Errorf("%s: allowed are text and binary", m.Type)
-	}
-	return newFrame(byte(m.Type), m.Data), nil
-}
-
-// push queues a frame that nobody writes to any more.
-func (c *Client) push(frame []byte) error {
+// push queues a message that has been checked.
+func (c *Client) push(m *outgoing) error {
 	o := &c.slot.current.Load().o
-	err := c.queue.push(frame, o.SendBuffer, o.WhenFull)
+	err := c.queue.push(m.frameFor(c, o), o.SendBuffer, o.WhenFull)
 	if err == ErrQueueFull && o.WhenFull == CloseWhenFull { //nolint:errorlint // never wrapped
 		c.close(CloseReason{Code: CloseTryAgainLater, Reason: "send buffer is full"}, true)
 	}

@@ -132,8 +132,7 @@ func TestPanicEndsOnlyItsClient(t *testing.T) {
 		log := &gatewaytest.Log{}
 		logic := &gatewaytest.Recorder{Message: func(c *gateway.Client, m gateway.Message) error {
 			if m.String() == "boom" {
-				var nothing map[string]int
-				nothing["x"] = 1
+				panic("a bug in the logic")
 			}
 			return c.Send(m)
 		}}

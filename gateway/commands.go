@@ -12,15 +12,15 @@ import "errors"
 // socket is waited for. Messages from one goroutine arrive at one client in the
 // order sent, however it was addressed.
 func (g *Gateway) Send(to Target, m Message) (int, error) {
+	if err := m.check(); err != nil {
+		return 0, err
+	}
 	clients, err := g.registry.resolve(&to)
 	if err != nil {
 		return 0, err
 	}
-	frame, err := encode(m)
-	if err != nil {
-		return 0, err
-	}
-	return countOf(clients, func(c *Client) bool { return c.push(frame) == nil }), nil
+	out := &outgoing{message: m}
+	return countOf(clients, func(c *Client) bool { return c.push(out) == nil }), nil
 }
 
 // Close closes every client of the target, as Client.Close does, and returns how

@@ -89,6 +89,10 @@ type EndpointOptions struct {
 	// IdleTimeout closes a client with 1001 that has sent no message for so long;
 	// pongs do not count. Zero means never; negative is an error.
 	IdleTimeout time.Duration
+
+	// Compression offers permessage-deflate to clients that ask for it. The zero
+	// value does not.
+	Compression Compression
 }
 
 // Rate is a token bucket: PerSecond messages in the long run, Burst at once.
@@ -114,9 +118,6 @@ type Endpoint struct {
 	name    string
 	o       EndpointOptions
 	origins originRules
-
-	// heartbeat is the frame to send.
-	heartbeat []byte
 
 	// gen and slot are set when the endpoint is added to a generation.
 	gen  *Generation
@@ -175,7 +176,11 @@ func (e *Endpoint) normalize() error {
 	if r := o.MessageRate; r != (Rate{}) && (r.PerSecond <= 0 || r.Burst < 1) {
 		return fmt.Errorf("message rate of %g a second with a burst of %d: both must be positive", r.PerSecond, r.Burst)
 	}
-	if err := e.normalizeHeartbeat(); err != nil {
+	if err := checkHeartbeat(o.Heartbeat); err != nil {
+		return err
+	}
+	var err error
+	if o.Compression, err = o.Compression.withDefaults(); err != nil {
 		return err
 	}
 	for _, p := range o.Subprotocols {
@@ -186,13 +191,11 @@ func (e *Endpoint) normalize() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	var err error
 	e.origins, err = parseOrigins(o.Origins)
 	return err
 }
 
-func (e *Endpoint) normalizeHeartbeat() error {
-	h := e.o.Heartbeat
+func checkHeartbeat(h Heartbeat) error {
 	switch {
 	case h == (Heartbeat{}):
 		return nil
@@ -201,7 +204,6 @@ func (e *Endpoint) normalizeHeartbeat() error {
 	case !utf8.ValidString(h.Text):
 		return fmt.Errorf("heartbeat text: %w", ErrNotUTF8)
 	}
-	e.heartbeat = newFrame(opText, []byte(h.Text))
 	return nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -86,7 +85,7 @@ type clock struct{ gateway.NopLogic }
 func (clock) OnStart(g *gateway.Gateway) error {
 	g.Every(time.Minute, func(context.Context) {
 		if _, err := g.Send(gateway.All().In("clock"), gateway.Text(time.Now().Format(time.Kitchen))); err != nil {
-			slog.Error("telling the time", "error", err)
+			log.Print("telling the time: ", err)
 		}
 	})
 	return nil

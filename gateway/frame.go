@@ -43,6 +43,6 @@ func newCloseFrame(code int, reason string) []byte {
 	if code == CloseNoStatus {
 		return newFrame(opClose, nil)
 	}
-	payload := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(reason)), uint16(code)) // checkClose bounds the code
+	payload := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(reason)), uint16(code)) //nolint:gosec // checkClose bounds what is sent, gorilla what is echoed
 	return newFrame(opClose, append(payload, reason...))
 }

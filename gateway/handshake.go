@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -87,13 +88,11 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		return
 	}
-	var refused *HandshakeError
-	if !errors.As(err, &refused) {
+	refused, ok := errors.AsType[*HandshakeError](err)
+	if !ok {
 		refused = refuse(http.StatusInternalServerError, err)
 	}
-	for name, values := range refused.Header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), refused.Header)
 	http.Error(w, http.StatusText(refused.status()), refused.status())
 }
 
@@ -133,7 +132,8 @@ func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request, id Identity) 
 	if err != nil {
 		return refuse(http.StatusInternalServerError, err)
 	}
-	c, err := live.admit(r, id)
+	answer.extensions = live.extensions(r)
+	c, err := live.admit(r, id, answer.extensions != "")
 	if err != nil {
 		return err
 	}
@@ -211,11 +211,11 @@ func (e *Endpoint) inForce(ctx context.Context) (*Endpoint, error) {
 
 // admit makes the client that the handshake is about, counts it and registers
 // it under its identity.
-func (e *Endpoint) admit(r *http.Request, id Identity) (*Client, error) {
+func (e *Endpoint) admit(r *http.Request, id Identity, deflate bool) (*Client, error) {
 	s := e.gen.g.shared
 	c := &Client{
 		shared: s, id: newClientID(s.node), ip: id.RealIP, limit: limitKey(id.RealIP), slot: e.slot,
-		connectedAt: time.Now(), header: make(http.Header), subprotocol: e.subprotocol(r),
+		connectedAt: time.Now(), header: make(http.Header), subprotocol: e.subprotocol(r), deflate: deflate,
 	}
 	c.wire.client, c.queue.owner = c, c
 	bad := func(err error) error { return refuse(http.StatusBadRequest, err) }
@@ -231,6 +231,7 @@ func (e *Endpoint) admit(r *http.Request, id Identity) (*Client, error) {
 		return nil, bad(err)
 	}
 	switch e.slot.counts.admit(c.limit, e.o.MaxClients, e.o.MaxClientsPerIP) {
+	case admitted:
 	case endpointFull:
 		return nil, refuse(http.StatusServiceUnavailable, fmt.Errorf("the endpoint has its %d clients", e.o.MaxClients), "Retry-After", retryAfter)
 	case ipFull:
@@ -279,20 +280,36 @@ func (e *Endpoint) subprotocol(r *http.Request) string {
 	return ""
 }
 
+// extensions returns the answer to the extensions that the request offers, or "".
+func (e *Endpoint) extensions(r *http.Request) string {
+	if e.o.Compression.Level == 0 {
+		return ""
+	}
+	answer, _ := acceptDeflate(r.Header)
+	return answer
+}
+
 // upgrade lets gorilla answer the handshake and take over the connection.
 func (c *Client) upgrade(a *answer, r *http.Request) (err error) {
 	c.wire.answer = a
+	shallow := *r // its header is filtered: gorilla would take any offer
+	shallow.Header = maps.Clone(r.Header)
+	shallow.Header.Del("Sec-Websocket-Extensions")
+	if c.deflate {
+		shallow.Header.Set("Sec-Websocket-Extensions", "permessage-deflate")
+	}
 	upgrader := websocket.Upgrader{
-		ReadBufferSize:  readBuffer,
-		WriteBufferPool: noWriteBuffers{},
-		WriteBufferSize: 1,
-		CheckOrigin:     func(*http.Request) bool { return true }, // done, by rules of ours
-		Error:           func(http.ResponseWriter, *http.Request, int, error) {},
+		EnableCompression: c.deflate,
+		ReadBufferSize:    readBuffer,
+		WriteBufferPool:   noWriteBuffers{},
+		WriteBufferSize:   1,
+		CheckOrigin:       func(*http.Request) bool { return true }, // done, by rules of ours
+		Error:             func(http.ResponseWriter, *http.Request, int, error) {},
 	}
 	if c.subprotocol != "" {
 		upgrader.Subprotocols = []string{c.subprotocol}
 	}
-	c.ws, err = upgrader.Upgrade(upgradeWriter{a.w, &c.wire}, r, nil)
+	c.ws, err = upgrader.Upgrade(upgradeWriter{a.w, &c.wire}, &shallow, nil)
 	c.wire.answer = nil
 	return err
 }
@@ -313,9 +330,9 @@ func (noWriteBuffers) Put(any) {}
 
 // refusedBy turns what OnConnect returned into the refusal of the handshake.
 func refusedBy(err error) error {
-	var refused *HandshakeError
+	refused, ok := errors.AsType[*HandshakeError](err)
 	switch {
-	case errors.As(err, &refused):
+	case ok:
 		return &HandshakeError{Status: refused.status(), Header: refused.Header, Err: err}
 	case errors.Is(err, errPanic):
 		return refuse(http.StatusInternalServerError, err)
@@ -330,7 +347,7 @@ func (e *Endpoint) logOrigin(r *http.Request, id Identity, why string) {
 	if origin == "" {
 		allow = "origins without the word require"
 	}
-	e.log().Warn("handshake refused: "+why,
+	e.log().Warn("handshake refused by its origin", "why", why,
 		"endpoint", e.name, "client_ip", id.RealIP, "origin", origin, "host", r.Host, "to_allow", allow)
 }
 

@@ -27,7 +27,7 @@ func leaked() string {
 	for range tries {
 		buf := make([]byte, 4<<20)
 		left = nil
-		for _, stack := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
 			if strings.Contains(stack, "caddy-websocket/gateway") && !strings.Contains(stack, "gateway_test.TestMain") {
 				left = append(left, stack)
 			}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/json"
 	"fmt"
+	"unicode/utf8"
 )
 
 // MessageType tells text from binary messages. The values are the opcodes of
@@ -52,6 +53,20 @@ func JSON(v any) (Message, error) {
 		return Message{}, fmt.Errorf("encoding a message: %w", err)
 	}
 	return Message{Type: TextMessage, Data: data}, nil
+}
+
+// check tells whether the message may be sent.
+func (m Message) check() error {
+	switch m.Type {
+	case TextMessage:
+		if !utf8.Valid(m.Data) {
+			return fmt.Errorf("text message: %w", ErrNotUTF8)
+		}
+	case BinaryMessage:
+	default:
+		return fmt.Errorf("%s: allowed are text and binary", m.Type)
+	}
+	return nil
 }
 
 // String returns the data as text, whatever the type.

@@ -102,7 +102,7 @@ func (c *Client) readMessage(r io.Reader) ([]byte, error) {
 		if int64(len(data)) > limit {
 			return nil, &protocolError{CloseMessageTooBig, fmt.Sprintf("message has more than %d bytes", limit)}
 		}
-		if err == io.EOF { //nolint:errorlint // an io.Reader's end is io.EOF itself
+		if err == io.EOF {
 			if cap(data) == cap(*pooled) {
 				data = bytes.Clone(data)
 			}
@@ -128,9 +128,12 @@ func (c *Client) allow() error {
 // unreadable notes why nothing can be read any more, unless a close frame of
 // either side did already.
 func (c *Client) unreadable(err error) {
-	var broken *protocolError
-	if errors.As(err, &broken) {
+	if broken, ok := errors.AsType[*protocolError](err); ok {
 		c.close(CloseReason{Code: broken.code, Reason: broken.reason}, false)
+		return
+	}
+	if isCorrupt(err) {
+		c.close(CloseReason{Code: CloseInvalidPayload, Reason: "compressed data is corrupt"}, false)
 		return
 	}
 	if errors.Is(err, websocket.ErrReadLimit) { // the lengths of fragments add up to more than 63 bits

@@ -78,7 +78,7 @@ func (c *Client) sweep(now int64) {
 		return // a callback runs, and nobody listens
 	}
 	c.sweepPing(now, heard, o)
-	c.sweepHeartbeat(now, heard, c.slot.current.Load())
+	c.sweepHeartbeat(now, heard, o.Heartbeat)
 	if idle := o.IdleTimeout; idle > 0 {
 		last := c.lastMessage.Load()
 		if c.wire.partial.Load() {
@@ -115,8 +115,7 @@ func (c *Client) sweepPing(now, heard int64, o *EndpointOptions) {
 	}
 }
 
-func (c *Client) sweepHeartbeat(now, heard int64, e *Endpoint) {
-	h := e.o.Heartbeat
+func (c *Client) sweepHeartbeat(now, heard int64, h Heartbeat) {
 	if h.Interval == 0 {
 		return
 	}
@@ -134,7 +133,7 @@ func (c *Client) sweepHeartbeat(now, heard int64, e *Endpoint) {
 	}
 	w.beats++
 	w.beatAt, w.beatBytes = now, received
-	_ = c.push(e.heartbeat) // a queue that is full has its own consequences
+	_ = c.push(&outgoing{message: Text(h.Text)}) // a queue that is full has its own consequences
 }
 
 // reportSlow logs a callback that does not return, once.

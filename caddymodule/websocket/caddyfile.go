@@ -96,6 +96,7 @@ func noteEndpoint(h httpcaddyfile.Helper, handler *Handler, where string) error 
 //		ping               off | <interval> [<timeout>]
 //		heartbeat          <interval> <text> <max unanswered>
 //		idle_timeout       <duration>
+//		compression        off | <level> [<minimum size>]
 //		logic              <module> ...
 //	}
 //
@@ -167,6 +168,7 @@ var handlerOptions = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"ping":               (*Handler).parsePing,
 	"heartbeat":          (*Handler).parseHeartbeat,
 	"idle_timeout":       func(h *Handler, d *caddyfile.Dispenser) error { return duration(d, &h.IdleTimeout) },
+	"compression":        (*Handler).parseCompression,
 	"logic":              (*Handler).parseLogic,
 }
 
@@ -238,6 +240,24 @@ func (h *Handler) parseHeartbeat(d *caddyfile.Dispenser) error {
 	return err
 }
 
+func (h *Handler) parseCompression(d *caddyfile.Dispenser) error {
+	args, err := arguments(d, 1, 2, "off | <level> [<minimum size>]")
+	if err != nil {
+		return err
+	}
+	if len(args) == 1 && args[0] == "off" {
+		return nil
+	}
+	h.Compression = new(Compression)
+	if h.Compression.Level, err = strconv.Atoi(args[0]); err != nil || h.Compression.Level < 1 || h.Compression.Level > 9 {
+		return d.Errf("compression level %q: allowed are 1 (fast) to 9 (small), or off", args[0])
+	}
+	if len(args) > 1 {
+		h.Compression.MinSize, err = size(d, args[1])
+	}
+	return err
+}
+
 // logicNamespace is where guests register.
 const logicNamespace = "websocket.logic"
 
@@ -267,12 +287,13 @@ func (h *Handler) parseLogic(d *caddyfile.Dispenser) error {
 
 // guests lists the logic that is compiled in.
 func guests() string {
-	var names []string
-	for _, m := range caddy.GetModules(logicNamespace) {
-		names = append(names, m.ID.Name())
-	}
-	if len(names) == 0 {
+	modules := caddy.GetModules(logicNamespace)
+	if len(modules) == 0 {
 		return "none: it was built without any"
+	}
+	names := make([]string, len(modules))
+	for i, m := range modules {
+		names[i] = m.ID.Name()
 	}
 	return strings.Join(names, ", ")
 }
@@ -394,7 +415,7 @@ func size(d *caddyfile.Dispenser, arg string) (int64, error) {
 	if err != nil || n == 0 || n > math.MaxInt64 {
 		return 0, d.Errf("%q: allowed are positive sizes like 512, 64KiB or 1MiB", arg)
 	}
-	return int64(n), nil //nolint:gosec // bounded above
+	return int64(n), nil
 }
 
 // Interface guards

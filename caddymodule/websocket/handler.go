@@ -99,6 +99,10 @@ type Handler struct {
 	// Default: never.
 	IdleTimeout caddy.Duration `json:"idle_timeout,omitempty"`
 
+	// Compression offers permessage-deflate to clients that ask for it. Default:
+	// off.
+	Compression *Compression `json:"compression,omitempty"`
+
 	// LogicRaw is the message logic. Without it messages are counted and dropped,
 	// and clients can only be sent to.
 	LogicRaw json.RawMessage `json:"logic,omitempty" caddy:"namespace=websocket.logic inline_key=module"`
@@ -148,6 +152,15 @@ type Heartbeat struct {
 
 	// MaxUnanswered is how many of them may be followed by nothing but silence.
 	MaxUnanswered int `json:"max_unanswered"`
+}
+
+// Compression is permessage-deflate without context takeover.
+type Compression struct {
+	// Level is 1 (fast) to 9 (small).
+	Level int `json:"level"`
+
+	// MinSize is how many bytes a message must have to be compressed. Default: 512.
+	MinSize int64 `json:"min_size,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -202,6 +215,9 @@ func (h *Handler) build(ctx caddy.Context) (*gateway.Endpoint, error) {
 	if b := h.Heartbeat; b != nil {
 		o.Heartbeat = gateway.Heartbeat{Interval: time.Duration(b.Interval), Text: b.Text, MaxUnanswered: b.MaxUnanswered}
 	}
+	if c := h.Compression; c != nil {
+		o.Compression = gateway.Compression{Level: c.Level, MinSize: c.MinSize}
+	}
 	if b := h.SendBuffer; b != nil {
 		policy, err := parsePolicy(b.WhenFull)
 		if err != nil {
@@ -245,8 +261,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	h.warnUntrusted(r, ip)
 	err := h.endpoint.Upgrade(w, r, h.identity(r, ip))
-	var refused *gateway.HandshakeError
-	if !errors.As(err, &refused) {
+	refused, ok := errors.AsType[*gateway.HandshakeError](err)
+	if !ok {
 		return err
 	}
 	maps.Copy(w.Header(), refused.Header)

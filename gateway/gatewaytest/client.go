@@ -37,7 +37,7 @@ const Wait = 20 * time.Second
 // connect from instead. The test fails if the handshake is refused.
 func (s *Server) Dial(path string, header ...string) *Client {
 	s.t.Helper()
-	c, resp, err := s.dial(path, header)
+	c, resp, err := s.dial(path, header) //nolint:bodyclose // gorilla answers with a body that needs no Close
 	if err != nil {
 		status := "no answer"
 		if resp != nil {
@@ -160,8 +160,7 @@ func (c *Client) WantClose(code int) (reason string) {
 	if err == nil {
 		c.t.Fatalf("received %.200q, want close %d", data, code)
 	}
-	var closed *websocket.CloseError
-	if errors.As(err, &closed) {
+	if closed, ok := errors.AsType[*websocket.CloseError](err); ok {
 		if closed.Code != code {
 			c.t.Fatalf("closed with %d %q, want %d", closed.Code, closed.Text, code)
 		}

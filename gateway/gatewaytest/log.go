@@ -3,6 +3,7 @@ package gatewaytest
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -80,7 +81,7 @@ func (h logHandler) Handle(_ context.Context, r slog.Record) error {
 }
 
 func (h logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return logHandler{h.log, append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)}
+	return logHandler{h.log, append(slices.Clip(h.attrs), attrs...)}
 }
 
 func (h logHandler) WithGroup(string) slog.Handler { return h }

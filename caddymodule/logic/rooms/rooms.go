@@ -139,7 +139,7 @@ func (r *Rooms) OnClose(c *gateway.Client, _ gateway.CloseReason) {
 }
 
 func (r *Rooms) answer(c *gateway.Client, q request) error {
-	problem := ""
+	var problem string
 	switch q.Type {
 	case "ping":
 		return send(c, event{Type: "pong"})
