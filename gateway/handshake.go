@@ -2,22 +2,16 @@ package gateway
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gorilla/websocket"
 )
-
-// retryAfter is what a handshake that is refused for now is told to wait, in
-// seconds.
-const retryAfter = "5"
 
 // Identity is what the server in front knows of a visitor.
 type Identity struct {
@@ -31,53 +25,6 @@ type Identity struct {
 	// Groups are joined, and Session is set, before OnConnect is called.
 	Groups  []string
 	Session map[string]any
-}
-
-// HandshakeError refuses a handshake. From OnConnect it chooses the answer.
-type HandshakeError struct {
-	// Status is the HTTP status, 400 to 599. Zero means 403.
-	Status int
-
-	// Header is added to the answer's.
-	Header http.Header
-
-	// Err is the cause, for logs. It is not sent to the client.
-	Err error
-}
-
-// Error says the status and the cause.
-func (e *HandshakeError) Error() string {
-	text := fmt.Sprintf("handshake refused with %d", e.status())
-	if e.Err != nil {
-		text += ": " + e.Err.Error()
-	}
-	return text
-}
-
-// Unwrap returns the cause.
-func (e *HandshakeError) Unwrap() error { return e.Err }
-
-func (e *HandshakeError) status() int {
-	if e.Status < 400 || e.Status > 599 {
-		return http.StatusForbidden
-	}
-	return e.Status
-}
-
-// refuse returns a HandshakeError with optional header fields, name and value in
-// turn.
-func refuse(status int, cause error, header ...string) *HandshakeError {
-	h := make(http.Header, len(header)/2)
-	for i := 0; i+1 < len(header); i += 2 {
-		h.Set(header[i], header[i+1])
-	}
-	return &HandshakeError{Status: status, Header: h, Err: cause}
-}
-
-// IsHandshake tells whether a request asks for the WebSocket protocol: its
-// Upgrade header has the token "websocket" (RFC 6455 section 4.1).
-func IsHandshake(r *http.Request) bool {
-	return r.ProtoMajor == 1 && hasToken(r.Header, "Upgrade", "websocket")
 }
 
 // ServeHTTP upgrades a handshake, and refuses any other request with 426. The
@@ -158,29 +105,6 @@ func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request, id Identity) 
 	c.lastMessage.Store(c.now())
 	c.open.Store(true)
 	go c.run()
-	return nil
-}
-
-// checkRequest tells whether the request is a handshake as RFC 6455 section
-// 4.2.1 wants it.
-func checkRequest(r *http.Request) error {
-	bad := func(what string) error { return refuse(http.StatusBadRequest, errors.New(what)) }
-	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-Websocket-Key"))
-	switch {
-	case r.Method != http.MethodGet:
-		return bad("the method is not GET")
-	case !hasToken(r.Header, "Connection", "upgrade"):
-		return bad("the Connection header has no token upgrade")
-	case !hasToken(r.Header, "Upgrade", "websocket"):
-		return bad("the Upgrade header has no token websocket")
-	case !hasToken(r.Header, "Sec-Websocket-Version", "13"):
-		return refuse(http.StatusUpgradeRequired, errors.New("the WebSocket version is not 13"), "Sec-WebSocket-Version", "13")
-	case len(r.Header.Values("Sec-Websocket-Key")) != 1 || err != nil || len(key) != 16:
-		return bad("the Sec-WebSocket-Key is not 16 bytes in base64")
-	case r.ContentLength != 0:
-		// net/http would go on reading the body from a connection that is ours.
-		return bad("the request has a body")
-	}
 	return nil
 }
 
@@ -328,18 +252,6 @@ func (noWriteBuffers) Get() any { return nil }
 // Put forgets v.
 func (noWriteBuffers) Put(any) {}
 
-// refusedBy turns what OnConnect returned into the refusal of the handshake.
-func refusedBy(err error) error {
-	refused, ok := errors.AsType[*HandshakeError](err)
-	switch {
-	case ok:
-		return &HandshakeError{Status: refused.status(), Header: refused.Header, Err: err}
-	case errors.Is(err, errPanic):
-		return refuse(http.StatusInternalServerError, err)
-	}
-	return refuse(http.StatusForbidden, err)
-}
-
 // logOrigin says what was refused and what to write if it should not have been.
 func (e *Endpoint) logOrigin(r *http.Request, id Identity, why string) {
 	origin := r.Header.Get("Origin")
@@ -349,30 +261,4 @@ func (e *Endpoint) logOrigin(r *http.Request, id Identity, why string) {
 	}
 	e.log().Warn("handshake refused by its origin", "why", why,
 		"endpoint", e.name, "client_ip", id.RealIP, "origin", origin, "host", r.Host, "to_allow", allow)
-}
-
-// hasToken tells whether a header that is a list of tokens has this one, in any
-// case (RFC 9110 section 5.6.1).
-func hasToken(h http.Header, name, token string) bool {
-	for _, line := range h.Values(name) {
-		for item := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(item), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// isToken tells whether s is a token of RFC 9110 section 5.6.2.
-func isToken(s string) bool {
-	const special = "!#$%&'*+-.^_`|~"
-	for i := range len(s) {
-		b := s[i]
-		alnum := '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
-		if !alnum && strings.IndexByte(special, b) < 0 {
-			return false
-		}
-	}
-	return s != ""
 }

@@ -1,0 +1,63 @@
+package gateway
+
+import (
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// IsHandshake tells whether a request asks for the WebSocket protocol: its
+// Upgrade header has the token "websocket" (RFC 6455 section 4.1).
+func IsHandshake(r *http.Request) bool {
+	return r.ProtoMajor == 1 && hasToken(r.Header, "Upgrade", "websocket")
+}
+
+// checkRequest tells whether the request is a handshake as RFC 6455 section
+// 4.2.1 wants it.
+func checkRequest(r *http.Request) error {
+	bad := func(what string) error { return refuse(http.StatusBadRequest, errors.New(what)) }
+	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-Websocket-Key"))
+	switch {
+	case r.Method != http.MethodGet:
+		return bad("the method is not GET")
+	case !hasToken(r.Header, "Connection", "upgrade"):
+		return bad("the Connection header has no token upgrade")
+	case !hasToken(r.Header, "Upgrade", "websocket"):
+		return bad("the Upgrade header has no token websocket")
+	case !hasToken(r.Header, "Sec-Websocket-Version", "13"):
+		return refuse(http.StatusUpgradeRequired, errors.New("the WebSocket version is not 13"), "Sec-WebSocket-Version", "13")
+	case len(r.Header.Values("Sec-Websocket-Key")) != 1 || err != nil || len(key) != 16:
+		return bad("the Sec-WebSocket-Key is not 16 bytes in base64")
+	case r.ContentLength != 0:
+		// net/http would go on reading the body from a connection that is ours.
+		return bad("the request has a body")
+	}
+	return nil
+}
+
+// hasToken tells whether a header that is a list of tokens has this one, in any
+// case (RFC 9110 section 5.6.1).
+func hasToken(h http.Header, name, token string) bool {
+	for _, line := range h.Values(name) {
+		for item := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(item), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isToken tells whether s is a token of RFC 9110 section 5.6.2.
+func isToken(s string) bool {
+	const special = "!#$%&'*+-.^_`|~"
+	for i := range len(s) {
+		b := s[i]
+		alnum := '0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
+		if !alnum && strings.IndexByte(special, b) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -1,0 +1,123 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Shutdown ends the gateway: handshakes are refused with 503, clients closed
+// with 1001, spread over time as Options say, and OnClose is called for each.
+// It returns when all are gone and every goroutine has returned, or when ctx is
+// done: then the connections that are left are cut, callbacks that still run
+// are named in the log and in the error, and not waited for.
+//
+// Further calls wait for the first.
+func (g *Gateway) Shutdown(ctx context.Context) error {
+	if g.shutdown.CompareAndSwap(false, true) {
+		g.drainErr = g.drain(ctx)
+		close(g.drained)
+		return g.drainErr
+	}
+	select {
+	case <-g.drained:
+		return g.drainErr
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *shared) drain(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining = true
+	o := s.options
+	living := slices.Clone(s.living)
+	s.mu.Unlock()
+
+	gone := make(chan struct{})
+	go func() { // ends when the last connection does
+		s.conns.Wait()
+		close(gone)
+	}()
+	clients := s.registry.everybody()
+	s.closePaced(ctx, clients, CloseGoingAway, reasonShutdown, o)
+	var errs []error
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		for _, c := range s.registry.everybody() {
+			c.kill(reasonShutdown)
+		}
+		select {
+		case <-gone:
+		case <-time.After(stuckGrace):
+			errs = append(errs, s.reportStuck(func(*Client) bool { return true }))
+		}
+	}
+	for _, gen := range living {
+		if err := gen.g.tasks.stop(ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	s.cancel()
+	if len(errs) == 0 {
+		s.helpers.Wait()
+	}
+	return errors.Join(errs...)
+}
+
+// Reasons that clients are given when many have to go.
+const (
+	reasonShutdown = "server is shutting down"
+	reasonRemoved  = "endpoint was removed"
+	reasonFailed   = "logic failed to start"
+)
+
+// stuckGrace is what connections that were cut have to run their OnClose.
+const stuckGrace = 250 * time.Millisecond
+
+// reportStuck logs the callbacks that are running and returns an error that
+// names them.
+func (s *shared) reportStuck(of func(*Client) bool) error {
+	var errs []error
+	for _, c := range s.registry.everybody() {
+		callback, since := c.running()
+		if callback == "" || !of(c) {
+			continue
+		}
+		s.log.Error("callback still runs and is not waited for",
+			"callback", callback, "for", since, "client", c.id, "client_ip", c.ip, "endpoint", c.slot.name)
+		if len(errs) < 10 {
+			errs = append(errs, fmt.Errorf("%s of client %s on endpoint %q still runs after %s", callback, c.id, c.slot.name, since))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// closePaced closes clients at the rate that o asks for. It returns early when
+// ctx is done.
+func (s *shared) closePaced(ctx context.Context, clients []*Client, code int, reason string, o Options) {
+	const tick = 10 * time.Millisecond
+	perSecond := max(float64(o.CloseRate), float64(len(clients))/o.DrainTimeout.Seconds())
+	budget := perSecond * tick.Seconds()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for allowed := max(budget, 1); len(clients) > 0; allowed += budget {
+		n := min(int(allowed), len(clients))
+		for _, c := range clients[:n] {
+			c.close(CloseReason{Code: code, Reason: reason}, false)
+		}
+		clients = clients[n:]
+		allowed -= float64(n)
+		if len(clients) == 0 {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
