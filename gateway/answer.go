@@ -20,6 +20,8 @@ type answer struct {
 
 	// extensions is the answer to the offers of the client; empty if there is none.
 	extensions string
+
+	written bool // the ResponseWriter has been given the status
 }
 
 // errNoHijack is returned for HTTP/2 and for middleware that hides the
@@ -57,16 +59,24 @@ func (a *answer) send(p []byte) (conn net.Conn, rest []byte, err error) {
 	_ = resp.Body.Close() // a 101 has none
 	h := a.w.Header()
 	for name, values := range a.header {
-		if name == "Set-Cookie" {
+		switch name = http.CanonicalHeaderKey(name); name {
+		case "Set-Cookie":
 			h[name] = append(h[name], values...) // beside those of middleware
-		} else {
+		case "Connection", "Upgrade", "Content-Length", "Transfer-Encoding",
+			"Sec-Websocket-Accept", "Sec-Websocket-Extensions", "Sec-Websocket-Protocol":
+			// By these the client tells whether the handshake was understood.
+		default:
 			h[name] = values
 		}
+	}
+	for _, name := range []string{"Content-Length", "Transfer-Encoding", "Sec-Websocket-Extensions", "Sec-Websocket-Protocol"} {
+		h.Del(name)
 	}
 	maps.Copy(h, resp.Header)
 	if a.extensions != "" {
 		h.Set("Sec-Websocket-Extensions", a.extensions)
 	}
+	a.written = true
 	a.w.WriteHeader(resp.StatusCode)
 	conn, brw, err := a.hijacker.Hijack()
 	if err != nil {

@@ -90,8 +90,9 @@ func (c *Client) Gateway() *Gateway { return c.slot.current.Load().gen.g }
 // Session returns the client's key-value data.
 func (c *Client) Session() *Session { return &c.session }
 
-// Header returns header fields for the handshake's answer. They are sent if
-// OnConnect returns nil; afterwards Header returns nil.
+// Header returns header fields for the handshake's answer, except those that make
+// up the handshake itself. They are sent if OnConnect returns nil; afterwards
+// Header returns nil.
 func (c *Client) Header() http.Header {
 	c.mu.Lock()
 	defer c.mu.Unlock()

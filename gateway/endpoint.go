@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
@@ -119,9 +120,11 @@ type Endpoint struct {
 	o       EndpointOptions
 	origins originRules
 
-	// gen and slot are set when the endpoint is added to a generation.
-	gen  *Generation
-	slot *slot
+	// gen and slot are set when the endpoint is added to a generation; added is set
+	// after them.
+	gen   *Generation
+	slot  *slot
+	added atomic.Bool
 
 	// failed is OnStart's error; written before the generation is ready.
 	failed error

@@ -109,6 +109,7 @@ type shared struct {
 	commit sync.Mutex
 
 	shutdown atomic.Bool   // Shutdown was called
+	stopping chan struct{} // closed when Shutdown begins
 	drained  chan struct{} // closed when Shutdown is through
 	drainErr error         // written before drained is closed
 }
@@ -130,6 +131,7 @@ func New(o Options) (*Gateway, error) {
 		cancel:   cancel,
 		slots:    make(map[string]*slot),
 		options:  o,
+		stopping: make(chan struct{}),
 		drained:  make(chan struct{}),
 	}
 	s.helper("sweeper", s.sweep)

@@ -83,7 +83,7 @@ func (gen *Generation) Add(e *Endpoint) error {
 	switch {
 	case gen.state.Load() != genPrepared:
 		return fmt.Errorf("endpoint %q: its generation is no longer being prepared", e.name)
-	case e.gen != nil:
+	case e.added.Load():
 		return fmt.Errorf("endpoint %q already belongs to a generation", e.name)
 	case gen.endpoints[e.name] != nil:
 		return fmt.Errorf("endpoint %q exists twice", e.name)
@@ -94,6 +94,7 @@ func (gen *Generation) Add(e *Endpoint) error {
 		s.slots[e.name] = sl
 	}
 	e.gen, e.slot = gen, sl
+	e.added.Store(true)
 	gen.endpoints[e.name] = e
 	return nil
 }

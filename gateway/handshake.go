@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -45,8 +46,7 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) error {
 	if !IsHandshake(r) {
-		return refuse(http.StatusUpgradeRequired, errors.New("not a WebSocket handshake"),
-			"Upgrade", "websocket", "Connection", "Upgrade")
+		return RefuseOther(r)
 	}
 	ip := r.RemoteAddr
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
@@ -94,6 +94,9 @@ func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request, id Identity) 
 		c.endContext()
 		c.onClose(c.closeReason())
 		c.abandon()
+		if c.wire.conn == nil && answer.written {
+			panic(http.ErrAbortHandler) // the 101 must not reach the client
+		}
 		if c.wire.conn == nil {
 			return refuse(http.StatusInternalServerError, err)
 		}
@@ -113,13 +116,15 @@ func (e *Endpoint) inForce(ctx context.Context) (*Endpoint, error) {
 	unavailable := func(why string) error {
 		return refuse(http.StatusServiceUnavailable, errors.New(why), "Retry-After", retryAfter)
 	}
-	if e.gen == nil {
+	if !e.added.Load() {
 		return nil, unavailable("the endpoint is not served")
 	}
 	select {
 	case <-e.gen.ready:
 	case <-ctx.Done():
 		return nil, unavailable("the endpoint is being prepared")
+	case <-e.gen.g.stopping:
+		return nil, unavailable(reasonShutdown)
 	}
 	live := e.slot.current.Load()
 	switch {
@@ -195,7 +200,12 @@ func (c *Client) abandon() {
 // subprotocol returns the first of the endpoint's subprotocols that the request
 // offers, or "".
 func (e *Endpoint) subprotocol(r *http.Request) string {
-	offered := websocket.Subprotocols(r)
+	var offered []string
+	for _, line := range r.Header.Values("Sec-Websocket-Protocol") {
+		for name := range strings.SplitSeq(line, ",") {
+			offered = append(offered, strings.TrimSpace(name))
+		}
+	}
 	for _, p := range e.o.Subprotocols {
 		if slices.Contains(offered, p) {
 			return p
@@ -216,9 +226,15 @@ func (e *Endpoint) extensions(r *http.Request) string {
 // upgrade lets gorilla answer the handshake and take over the connection.
 func (c *Client) upgrade(a *answer, r *http.Request) (err error) {
 	c.wire.answer = a
-	shallow := *r // its header is filtered: gorilla would take any offer
-	shallow.Header = maps.Clone(r.Header)
-	shallow.Header.Del("Sec-Websocket-Extensions")
+	// What gorilla sees is what has been found to be right: it reads lists less well,
+	// and would take any offer.
+	shallow := *r
+	shallow.Header = http.Header{
+		"Connection":            {"Upgrade"},
+		"Upgrade":               {"websocket"},
+		"Sec-Websocket-Version": {"13"},
+		"Sec-Websocket-Key":     r.Header.Values("Sec-Websocket-Key"),
+	}
 	if c.deflate {
 		shallow.Header.Set("Sec-Websocket-Extensions", "permessage-deflate")
 	}
@@ -231,6 +247,7 @@ func (c *Client) upgrade(a *answer, r *http.Request) (err error) {
 		Error:             func(http.ResponseWriter, *http.Request, int, error) {},
 	}
 	if c.subprotocol != "" {
+		shallow.Header.Set("Sec-Websocket-Protocol", c.subprotocol)
 		upgrader.Subprotocols = []string{c.subprotocol}
 	}
 	c.ws, err = upgrader.Upgrade(upgradeWriter{a.w, &c.wire}, &shallow, nil)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
 )
 
 // originRules decide which Origin headers pass.
@@ -39,6 +40,10 @@ func parseOrigins(entries []string) (originRules, error) {
 		}
 		wildcard, below := strings.CutPrefix(host, "*")
 		switch {
+		case scheme == "ws" || scheme == "wss":
+			return rules, fmt.Errorf("origin %q: a page's origin begins with http or https, whatever its sockets begin with", entry)
+		case strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }):
+			return rules, fmt.Errorf("origin %q: browsers send the host in its ASCII form, as in https://xn--bcher-kva.example", entry)
 		case !below && !strings.Contains(host, "*"):
 			rules.exact[scheme+"://"+net.JoinHostPort(host, port)] = true
 		case below && strings.HasPrefix(wildcard, ".") && len(wildcard) > 1 && !strings.Contains(wildcard, "*"):
@@ -74,7 +79,7 @@ func (o *originRules) allow(r *http.Request) (why string, ok bool) {
 		return "the Origin is malformed: " + err.Error(), false
 	}
 	if len(o.exact)+len(o.below) == 0 && !o.null {
-		if host == hostName(r.Host) {
+		if host == hostName(r.Host) && (scheme == "http" || scheme == "https") {
 			return "", true
 		}
 		return "the Origin is another host than the request's", false
@@ -93,7 +98,7 @@ func (o *originRules) allow(r *http.Request) (why string, ok bool) {
 // splitOrigin takes apart a serialized origin (RFC 6454 section 6.2), in lower
 // case and with the port of http and https filled in.
 func splitOrigin(s string) (scheme, host, port string, err error) {
-	u, err := url.Parse(strings.ToLower(s))
+	u, err := url.Parse(asciiLower(s))
 	if err != nil {
 		return "", "", "", fmt.Errorf("not a URL: %w", err)
 	}
@@ -115,9 +120,20 @@ func splitOrigin(s string) (scheme, host, port string, err error) {
 	return u.Scheme, u.Hostname(), port, nil
 }
 
+// asciiLower is strings.ToLower for ASCII alone: there are other letters whose
+// lower case is an ASCII one, and a host name with those is another host.
+func asciiLower(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + ('a' - 'A')
+		}
+		return r
+	}, s)
+}
+
 // hostName returns the host of a Host header without port and brackets.
 func hostName(hostport string) string {
-	host := strings.ToLower(hostport)
+	host := asciiLower(hostport)
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}

@@ -51,6 +51,16 @@ func refuse(status int, cause error, header ...string) *HandshakeError {
 	return &HandshakeError{Status: status, Header: h, Err: cause}
 }
 
+// RefuseOther returns the refusal of a request that is no handshake, for servers
+// where nobody else answers it: 426, in HTTP/1.1 with the protocol to upgrade to.
+func RefuseOther(r *http.Request) error {
+	cause := errors.New("not a WebSocket handshake")
+	if r.ProtoMajor != 1 { // RFC 9113 section 8.2.2 forbids the fields
+		return refuse(http.StatusUpgradeRequired, cause)
+	}
+	return refuse(http.StatusUpgradeRequired, cause, "Upgrade", "websocket", "Connection", "Upgrade")
+}
+
 // refusedBy turns what OnConnect returned into the refusal of the handshake.
 func refusedBy(err error) error {
 	refused, ok := errors.AsType[*HandshakeError](err)

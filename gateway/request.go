@@ -19,6 +19,8 @@ func checkRequest(r *http.Request) error {
 	bad := func(what string) error { return refuse(http.StatusBadRequest, errors.New(what)) }
 	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-Websocket-Key"))
 	switch {
+	case !r.ProtoAtLeast(1, 1):
+		return bad("the protocol is older than HTTP/1.1")
 	case r.Method != http.MethodGet:
 		return bad("the method is not GET")
 	case !hasToken(r.Header, "Connection", "upgrade"):
@@ -26,7 +28,8 @@ func checkRequest(r *http.Request) error {
 	case !hasToken(r.Header, "Upgrade", "websocket"):
 		return bad("the Upgrade header has no token websocket")
 	case !hasToken(r.Header, "Sec-Websocket-Version", "13"):
-		return refuse(http.StatusUpgradeRequired, errors.New("the WebSocket version is not 13"), "Sec-WebSocket-Version", "13")
+		return refuse(http.StatusUpgradeRequired, errors.New("the WebSocket version is not 13"),
+			"Sec-WebSocket-Version", "13", "Upgrade", "websocket", "Connection", "Upgrade")
 	case len(r.Header.Values("Sec-Websocket-Key")) != 1 || err != nil || len(key) != 16:
 		return bad("the Sec-WebSocket-Key is not 16 bytes in base64")
 	case r.ContentLength != 0:

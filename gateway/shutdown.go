@@ -32,6 +32,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 func (s *shared) drain(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining = true
+	close(s.stopping)
 	o := s.options
 	living := slices.Clone(s.living)
 	s.mu.Unlock()

@@ -40,7 +40,7 @@ type App struct {
 	log *slog.Logger
 
 	mu        sync.Mutex
-	shares    map[string]*share          // guarded by mu; by the gateway's name
+	shares    map[string]*share          // guarded by mu; by the gateway's name; nil after Cleanup
 	endpoints map[endpointKey]*published // guarded by mu
 }
 
@@ -93,7 +93,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the events app: %w", err)
 	}
-	if err := events.(*caddyevents.App).On("started", eventFunc(a.commit)); err != nil {
+	if err := events.(*caddyevents.App).On("started", onStarted{a}); err != nil {
 		return fmt.Errorf("subscribing to the start: %w", err)
 	}
 	return nil
@@ -113,12 +113,13 @@ func (a *App) Validate() error {
 // Start does nothing: another app may still fail to start. See commit.
 func (*App) Start() error { return nil }
 
-// eventFunc calls a function for an event.
-type eventFunc func()
+// onStarted commits the app's endpoints. (Caddy logs subscribers as JSON, so it is
+// no function.)
+type onStarted struct{ app *App }
 
-// Handle calls it.
-func (f eventFunc) Handle(context.Context, caddy.Event) error {
-	f()
+// Handle commits.
+func (s onStarted) Handle(context.Context, caddy.Event) error {
+	s.app.commit()
 	return nil
 }
 
@@ -133,27 +134,31 @@ func (a *App) commit() {
 }
 
 // Stop waits, for drain_timeout at most, until nothing runs for this
-// configuration any more: tasks and callbacks of its logic in a reload, the
-// clients themselves when the process exits.
+// configuration any more, since its modules are torn down next: tasks and
+// callbacks of its logic if a newer configuration has the gateway, too, and
+// otherwise, as when the process exits, the clients themselves.
 func (a *App) Stop() error {
 	a.mu.Lock()
-	shares := slices.Collect(maps.Values(a.shares))
-	a.mu.Unlock()
+	shares := maps.Clone(a.shares)
+	a.mu.Unlock() // what runs may ask for a gateway
 	ctx, cancel := context.WithTimeout(context.Background(), a.drainTimeout())
 	defer cancel()
-	errs := make([]error, len(shares))
-	var wg sync.WaitGroup
-	for i, s := range shares {
-		wg.Go(func() {
-			if caddy.Exiting() {
-				errs[i] = s.gateway.Shutdown(ctx)
+	ended := make(chan error)
+	for name, s := range shares {
+		users, _ := pool.References(name)
+		go func() {
+			if users > 1 && !caddy.Exiting() {
+				ended <- s.generation.Stop(ctx)
 			} else {
-				errs[i] = s.generation.Stop(ctx)
+				ended <- s.gateway.Shutdown(ctx)
 			}
-		})
+		}()
 	}
-	wg.Wait()
-	return errors.Join(errs...)
+	var err error
+	for range shares {
+		err = errors.Join(err, <-ended)
+	}
+	return err
 }
 
 func (a *App) drainTimeout() time.Duration {
@@ -174,8 +179,7 @@ func (a *App) Cleanup() error {
 			errs = append(errs, fmt.Errorf("releasing gateway %q: %w", name, err))
 		}
 	}
-	clear(a.shares)
-	clear(a.endpoints)
+	a.shares, a.endpoints = nil, nil // no gateway is given any more
 	return errors.Join(errs...)
 }
 
@@ -189,6 +193,9 @@ func (a *App) Cleanup() error {
 //
 // What they start with its Go and Every ends with the configuration.
 func (a *App) Gateway(name string) (*gateway.Gateway, error) {
+	if name == "" {
+		name = gateway.DefaultName
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s, err := a.share(name)
@@ -200,8 +207,8 @@ func (a *App) Gateway(name string) (*gateway.Gateway, error) {
 
 // share takes part in a gateway, once. The caller holds mu.
 func (a *App) share(name string) (*share, error) {
-	if name == "" {
-		name = gateway.DefaultName
+	if a.shares == nil {
+		return nil, fmt.Errorf("gateway %q: the configuration has ended", name)
 	}
 	if s := a.shares[name]; s != nil {
 		return s, nil
@@ -228,22 +235,21 @@ func (a *App) share(name string) (*share, error) {
 	return s, nil
 }
 
-// endpoint returns the endpoint called name. Handlers that come from one line of
+// endpoint returns the endpoint of this name. Handlers that come from one line of
 // a Caddyfile are several instances with the same configuration: they share the
 // endpoint, which is built once. where says in errors what the handler belongs
 // to.
-func (a *App) endpoint(gatewayName, name string, config []byte, where string, build func() (*gateway.Endpoint, error)) (*gateway.Endpoint, error) {
+func (a *App) endpoint(key endpointKey, config []byte, where string, build func() (*gateway.Endpoint, error)) (*gateway.Endpoint, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s, err := a.share(gatewayName)
+	s, err := a.share(key.gateway)
 	if err != nil {
 		return nil, err
 	}
-	key := endpointKey{s.gateway.Name(), name}
 	if p := a.endpoints[key]; p != nil {
 		if !bytes.Equal(p.config, config) {
 			return nil, fmt.Errorf("endpoint %q of gateway %q is configured twice, differently, in %s and in %s: give one of them a name of its own with the option name",
-				name, key.gateway, p.where, where)
+				key.name, key.gateway, p.where, where)
 		}
 		return p.endpoint, nil
 	}

@@ -11,12 +11,15 @@ import (
 )
 
 // arguments returns the rest of the line, which must have between least and most
-// of them.
+// of them and no block.
 func arguments(d *caddyfile.Dispenser, least, most int, syntax string) ([]string, error) {
 	option := d.Val()
 	args := d.RemainingArgs()
 	if len(args) < least || len(args) > most {
 		return nil, d.Errf("wrong number of arguments: the syntax is %s %s", option, syntax)
+	}
+	if d.NextBlock(1) {
+		return nil, d.Errf("option %s has no block: the syntax is %s %s", option, option, syntax)
 	}
 	return args, nil
 }

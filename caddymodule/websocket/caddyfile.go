@@ -13,6 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/caddy-websocket/caddy-websocket/gateway"
 )
 
 func init() {
@@ -27,7 +29,8 @@ func init() {
 // ones under the same name.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // the directive's name
-	where := fmt.Sprintf("%s:%d", h.File(), h.Line())
+	// An error says where it is, also in which import.
+	_, where, _ := strings.Cut(h.Err("websocket").Error(), ", at ")
 	name := DefaultEndpointName
 	if h.NextArg() && (strings.HasPrefix(h.Val(), "/") || strings.HasPrefix(h.Val(), "@")) {
 		name = h.Val()
@@ -44,6 +47,9 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	}
 	if handler.Name == "" {
 		handler.Name = name
+	}
+	if handler.Gateway == gateway.DefaultName {
+		handler.Gateway = "" // says the same, and is compared
 	}
 	if err := noteEndpoint(h, handler, where); err != nil {
 		return nil, err
@@ -66,7 +72,7 @@ func noteEndpoint(h httpcaddyfile.Helper, handler *Handler, where string) error 
 		seen = make(map[endpointKey]noted)
 		h.State[stateKey] = seen
 	}
-	key := endpointKey{handler.Gateway, handler.Name}
+	key := handler.key()
 	if first, ok := seen[key]; ok && first.config != string(config) {
 		return fmt.Errorf("endpoint %q is configured twice, differently, at %s and at %s: give one of them a name of its own with the option name",
 			handler.Name, first.where, where)
@@ -119,6 +125,10 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		seen[option] = true
 		if err := parse(h, d); err != nil {
 			return err
+		}
+		// At once, so that the error names the line.
+		if err := h.checkOptions(); err != nil {
+			return d.WrapErr(err)
 		}
 	}
 	return nil
@@ -175,9 +185,10 @@ func (h *Handler) parseMessageRate(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
+	const most = 1e9
 	perSecond, err := strconv.ParseFloat(args[0], 64)
-	if err != nil || perSecond <= 0 || math.IsInf(perSecond, 0) || math.IsNaN(perSecond) {
-		return d.Errf("message_rate %q: allowed are positive numbers of messages a second", args[0])
+	if err != nil || !(perSecond > 0 && perSecond <= most) { // not a number is neither
+		return d.Errf("message_rate %q: allowed are numbers of messages a second above 0, up to %.0f", args[0], most)
 	}
 	burst := int(math.Ceil(perSecond))
 	if len(args) > 1 {
@@ -299,6 +310,7 @@ func guests() string {
 // parseGlobalOption sets up the app from the global options.
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
+		d.Next()
 		return nil, d.Err("the global option websocket is given twice")
 	}
 	app := new(App)

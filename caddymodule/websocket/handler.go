@@ -5,6 +5,7 @@
 package websocket
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -171,19 +172,33 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision builds the endpoint, or finds the one that an equal handler built.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.log = ctx.Slogger()
-	if h.Name == "" {
-		h.Name = DefaultEndpointName
-	}
-	config, err := json.Marshal(h) // before LoadModule, which empties LogicRaw
+	config, err := h.configuration() // before LoadModule, which empties LogicRaw
 	if err != nil {
-		return fmt.Errorf("encoding the configuration: %w", err)
+		return err
 	}
 	app, err := ctx.App("websocket")
 	if err != nil {
 		return fmt.Errorf("loading the websocket app: %w", err)
 	}
-	h.endpoint, err = app.(*App).endpoint(h.Gateway, h.Name, config, serverOf(ctx), func() (*gateway.Endpoint, error) { return h.build(ctx) })
+	h.endpoint, err = app.(*App).endpoint(h.key(), config, serverOf(ctx), func() (*gateway.Endpoint, error) { return h.build(ctx) })
 	return err
+}
+
+// key says which endpoint the handler is about.
+func (h *Handler) key() endpointKey {
+	return endpointKey{cmp.Or(h.Gateway, gateway.DefaultName), cmp.Or(h.Name, DefaultEndpointName)}
+}
+
+// configuration returns the whole configuration as JSON, the same for handlers
+// that are configured alike.
+func (h *Handler) configuration() ([]byte, error) {
+	key := h.key()
+	h.Gateway, h.Name = key.gateway, key.name
+	config, err := json.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the configuration: %w", err)
+	}
+	return config, nil
 }
 
 // serverOf says in words which server the handler is provisioned for.
@@ -196,6 +211,36 @@ func serverOf(ctx caddy.Context) string {
 
 // build makes the endpoint and loads its logic.
 func (h *Handler) build(ctx caddy.Context) (*gateway.Endpoint, error) {
+	o, err := h.options()
+	if err != nil {
+		return nil, err
+	}
+	if h.LogicRaw != nil {
+		guest, err := ctx.LoadModule(h, "LogicRaw")
+		if err != nil {
+			return nil, fmt.Errorf("loading the logic: %w", err)
+		}
+		logic, ok := guest.(gateway.Logic)
+		if !ok {
+			return nil, fmt.Errorf("the logic %T does not implement gateway.Logic", guest)
+		}
+		o.Logic = logic
+	}
+	return gateway.NewEndpoint(h.Name, o)
+}
+
+// checkOptions tells whether the endpoint could be made as far as is known
+// without its logic.
+func (h *Handler) checkOptions() error {
+	o, err := h.options()
+	if err == nil {
+		_, err = gateway.NewEndpoint(h.key().name, o)
+	}
+	return err
+}
+
+// options returns the engine's options, without logic.
+func (h *Handler) options() (gateway.EndpointOptions, error) {
 	o := gateway.EndpointOptions{
 		Logger:          h.log,
 		Origins:         h.Origins,
@@ -221,22 +266,11 @@ func (h *Handler) build(ctx caddy.Context) (*gateway.Endpoint, error) {
 	if b := h.SendBuffer; b != nil {
 		policy, err := parsePolicy(b.WhenFull)
 		if err != nil {
-			return nil, err
+			return o, err
 		}
 		o.SendBuffer, o.WhenFull = b.Size, policy
 	}
-	if h.LogicRaw != nil {
-		guest, err := ctx.LoadModule(h, "LogicRaw")
-		if err != nil {
-			return nil, fmt.Errorf("loading the logic: %w", err)
-		}
-		logic, ok := guest.(gateway.Logic)
-		if !ok {
-			return nil, fmt.Errorf("the logic %T does not implement gateway.Logic", guest)
-		}
-		o.Logic = logic
-	}
-	return gateway.NewEndpoint(h.Name, o)
+	return o, nil
 }
 
 // parsePolicy returns the queue policy of this name; "" is the default.
@@ -259,14 +293,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.pass(w, r, next)
 	}
 	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	if _, err := netip.ParseAddr(ip); err != nil {
+		ip = "" // a unix socket has a name instead
+	}
 	h.warnUntrusted(r, ip)
-	err := h.endpoint.Upgrade(w, r, h.identity(r, ip))
+	return h.refuse(w, h.endpoint.Upgrade(w, r, h.identity(r, ip)))
+}
+
+// refuse turns a refusal of the engine's into an error of Caddy's, so that
+// handle_errors answers it.
+func (h *Handler) refuse(w http.ResponseWriter, err error) error {
 	refused, ok := errors.AsType[*gateway.HandshakeError](err)
 	if !ok {
 		return err
 	}
 	maps.Copy(w.Header(), refused.Header)
-	return caddyhttp.Error(refused.Status, err)
+	return caddyhttp.Error(refused.Status, fmt.Errorf("endpoint %q: %w", h.Name, err))
 }
 
 // pass lets the next handler answer what is no handshake, and answers itself if
@@ -278,9 +320,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	if unhandled, _ := caddyhttp.GetVar(r.Context(), "unhandled").(bool); !unhandled {
 		return nil
 	}
-	w.Header().Set("Upgrade", "websocket")
-	w.Header().Set("Connection", "Upgrade")
-	return caddyhttp.Error(http.StatusUpgradeRequired, fmt.Errorf("endpoint %q: not a WebSocket handshake", h.Name))
+	return h.refuse(w, gateway.RefuseOther(r))
 }
 
 // identity evaluates the lines user, join and session for a handshake.

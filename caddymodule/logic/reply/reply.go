@@ -86,7 +86,7 @@ func (r *Reply) OnMessage(c *gateway.Client, m gateway.Message) error {
 //	logic reply <template>
 func (r *Reply) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the module's name
-	if !d.AllArgs(&r.Template) {
+	if !d.AllArgs(&r.Template) || d.NextBlock(0) {
 		return d.Err("the syntax is logic reply <template>, in quotes if it has spaces")
 	}
 	if _, err := parse(r.Template); err != nil {

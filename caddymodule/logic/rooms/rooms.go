@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -67,6 +68,15 @@ func (*Rooms) CaddyModule() caddy.ModuleInfo {
 func (r *Rooms) Provision(caddy.Context) error {
 	if r.Prefix == "" {
 		r.Prefix = DefaultPrefix
+	}
+	return nil
+}
+
+// Validate checks that the prefix leaves room for names.
+func (r *Rooms) Validate() error {
+	const most = gateway.MaxNameLength / 2
+	if len(r.Prefix) > most || !utf8.ValidString(r.Prefix) {
+		return fmt.Errorf("prefix %.32q has %d bytes: allowed are %d bytes of UTF-8, to leave some for the rooms' names", r.Prefix, len(r.Prefix), most)
 	}
 	return nil
 }
@@ -275,9 +285,12 @@ func (r *Rooms) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if r.Prefix != "" {
 			return d.Err("prefix is given twice")
 		}
-		if !d.AllArgs(&r.Prefix) || r.Prefix == "" {
+		if !d.AllArgs(&r.Prefix) || r.Prefix == "" || d.NextBlock(1) {
 			return d.Err("the syntax is prefix <text>")
 		}
+	}
+	if err := r.Validate(); err != nil {
+		return d.WrapErr(err)
 	}
 	return nil
 }
@@ -285,6 +298,7 @@ func (r *Rooms) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // Interface guards
 var (
 	_ caddy.Provisioner     = (*Rooms)(nil)
+	_ caddy.Validator       = (*Rooms)(nil)
 	_ gateway.Logic         = (*Rooms)(nil)
 	_ caddyfile.Unmarshaler = (*Rooms)(nil)
 )

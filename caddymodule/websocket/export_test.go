@@ -1,0 +1,10 @@
+package websocket
+
+// References returns how many configurations hold a gateway, 0 if there is none.
+func References(gateway string) int {
+	n, exists := pool.References(gateway)
+	if !exists {
+		return 0
+	}
+	return n
+}
