@@ -119,6 +119,7 @@ func TestPageConnectsShowsTheAddressAndTalks(t *testing.T) {
 func TestPageReconnectsByItself(t *testing.T) {
 	site := fmt.Sprintf("localhost:%d", e2etest.ReservePort(t))
 	first := e2etest.StartCaddy(t, e2etest.RepoRoot(t), example(t), "WS_ADDR="+site)
+	first.AwaitTLS(site)
 	browser := e2etest.Chromium(t)
 	do(t, browser, chromedp.Navigate("https://"+site+"/"))
 	open(t, browser)

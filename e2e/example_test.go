@@ -16,7 +16,9 @@ import (
 func startExample(t *testing.T) (*e2etest.Caddy, string) {
 	t.Helper()
 	site := fmt.Sprintf("localhost:%d", e2etest.ReservePort(t))
-	return e2etest.StartCaddy(t, e2etest.RepoRoot(t), example(t), "WS_ADDR="+site), site
+	caddy := e2etest.StartCaddy(t, e2etest.RepoRoot(t), example(t), "WS_ADDR="+site)
+	caddy.AwaitTLS(site)
+	return caddy, site
 }
 
 func example(t *testing.T) string {

@@ -84,8 +84,7 @@ func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request, id Identity) 
 	if err != nil {
 		return err
 	}
-	if err := c.onConnect(r); err != nil {
-		c.abandon()
+	if err := c.connect(r); err != nil {
 		return refusedBy(err)
 	}
 	answer.header = c.takeHeader()
@@ -186,6 +185,20 @@ func (e *Endpoint) admit(r *http.Request, id Identity, deflate bool) (*Client, e
 		return nil, bad(err)
 	}
 	return c, nil
+}
+
+// connect calls OnConnect, and forgets the client unless it was accepted, also if
+// the logic left its goroutine by runtime.Goexit.
+func (c *Client) connect(r *http.Request) error {
+	accepted := false
+	defer func() {
+		if !accepted {
+			c.abandon()
+		}
+	}()
+	err := c.onConnect(r)
+	accepted = err == nil
+	return err
 }
 
 // abandon forgets a client whose handshake came to nothing.

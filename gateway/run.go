@@ -153,7 +153,13 @@ func (c *Client) finish() {
 	c.hangUp()
 	c.endContext()
 	reason := c.closeReason()
+	defer c.forget(reason) // also if OnClose leaves its goroutine
 	c.onClose(reason)
+}
+
+// forget drops what was counted and known of the client, and says in the log that
+// it is gone.
+func (c *Client) forget(reason CloseReason) {
 	c.registry.remove(c)
 	c.slot.counts.release(c.limit)
 	in, out := c.messagesIn.Load(), c.queue.messages.Load()

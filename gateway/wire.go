@@ -41,7 +41,9 @@ func (w *wire) Read(p []byte) (n int, err error) {
 	}
 	if len(w.rest) > 0 {
 		n = copy(p, w.rest)
-		w.rest = w.rest[n:]
+		if w.rest = w.rest[n:]; len(w.rest) == 0 {
+			w.rest = nil // its array is not kept
+		}
 	} else {
 		w.readAt.Store(w.client.now())
 		n, err = w.conn.Read(p)

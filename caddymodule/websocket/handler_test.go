@@ -247,7 +247,7 @@ func TestRealIP(t *testing.T) {
 			}`, tt.options, proxied.Port()), fmt.Sprintf(`(site) {
 				websocket {
 					session realIP {client_ip}
-					logic reply "{ws.client_ip}|{ws.session.realIP}"
+					logic reply "{ws.client_ip}|{ws.session.realIP}|{ws.client_id}"
 				}
 			}
 			HTTP {
@@ -285,17 +285,43 @@ func TestRealIP(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						ip, session, _ := strings.Cut(string(got), "|")
+						ip, rest, _ := strings.Cut(string(got), "|")
+						session, id, _ := strings.Cut(rest, "|")
 						if ip != want {
 							t.Errorf("the real IP is %q, want %q", ip, want)
 						}
 						if session != want && (want != "" || session != "@") { // @ is Caddy's word for a unix socket
 							t.Errorf("the session's realIP is %q, want %q", session, want)
 						}
+						s.log.wait(t, "client connected", "client", id, "client_ip", want)
 					})
 				}
 			}
 		})
+	}
+}
+
+// The limit is there against floods: behind a proxy it must neither count all
+// visitors as one, nor believe what they make up.
+func TestLimitPerIPCountsTheRealIP(t *testing.T) {
+	s := startWith(t, "servers {\n trusted_proxies static private_ranges\n trusted_proxies_strict\n}", `HTTP {
+		websocket /ws {
+			max_clients_per_ip 1
+			logic echo
+		}
+	}`)
+	s.dial("ws:/ws", "X-Forwarded-For: 198.51.100.1").ask("x", "x")
+	s.dial("ws:/ws", "X-Forwarded-For: 198.51.100.2").ask("x", "x")
+	s.dial("ws:/ws", "X-Forwarded-For: 2001:db8:1:2::1").ask("x", "x")
+	s.dial("ws:/ws", "X-Forwarded-For: 2001:db8:1:3::1").ask("x", "x")
+	for _, again := range []string{
+		"X-Forwarded-For: 198.51.100.1",
+		"X-Forwarded-For: 203.0.113.5, 198.51.100.1", // as a proxy appends to what was made up
+		"X-Forwarded-For: 198.51.100.2, 10.1.2.3",
+		"X-Forwarded-For: ::ffff:198.51.100.1",
+		"X-Forwarded-For: 2001:db8:1:2:ffff::2", // the same /64
+	} {
+		s.refused(http.StatusTooManyRequests, "ws:/ws", again)
 	}
 }
 

@@ -57,6 +57,13 @@ func ours() string {
 	return strings.Join(left, "\n\n")
 }
 
+func countOurs() int {
+	if stacks := ours(); stacks != "" {
+		return strings.Count(stacks, "\n\n") + 1
+	}
+	return 0
+}
+
 // goroutines returns ours, when it has waited a moment for those that are about
 // to end.
 func goroutines() string {

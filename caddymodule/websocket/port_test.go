@@ -75,9 +75,9 @@ func bind(addr netip.AddrPort, kind int) (fd int, port uint16, err error) {
 	}
 	switch a := bound.(type) {
 	case *unix.SockaddrInet4:
-		return fd, uint16(a.Port), nil //nolint:gosec // a port
+		return fd, uint16(a.Port), nil
 	case *unix.SockaddrInet6:
-		return fd, uint16(a.Port), nil //nolint:gosec // a port
+		return fd, uint16(a.Port), nil
 	}
 	return 0, 0, errors.Join(errors.New("no address"), unix.Close(fd))
 }

@@ -204,11 +204,38 @@ func (c *Caddy) CertPool() *x509.CertPool {
 	return pool
 }
 
+// AwaitTLS waits until Caddy answers TLS handshakes for host:port. It says in its log that
+// it has a certificate a moment before it serves it.
+func (c *Caddy) AwaitTLS(site string) {
+	c.t.Helper()
+	host, _, err := net.SplitHostPort(site)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	dialer := tls.Dialer{Config: &tls.Config{ServerName: host, RootCAs: c.CertPool(), MinVersion: tls.VersionTLS12}}
+	ctx, cancel := context.WithTimeout(c.t.Context(), certTimeout)
+	defer cancel()
+	for {
+		conn, err := dialer.DialContext(ctx, "tcp", site)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case <-ctx.Done():
+			c.t.Fatalf("no TLS at %s within %v: %v", site, certTimeout, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 // Dial opens a WebSocket that trusts CertPool, and closes it when the test ends.
 func (c *Caddy) Dial(url string, header http.Header) *websocket.Conn {
 	c.t.Helper()
 	dialer := websocket.Dialer{HandshakeTimeout: startTimeout}
-	if strings.HasPrefix(url, "wss:") {
+	if site, secure := strings.CutPrefix(url, "wss://"); secure {
+		site, _, _ = strings.Cut(site, "/")
+		c.AwaitTLS(site)
 		dialer.TLSClientConfig = &tls.Config{RootCAs: c.CertPool(), MinVersion: tls.VersionTLS12}
 	}
 	ctx, cancel := context.WithTimeout(c.t.Context(), startTimeout)
