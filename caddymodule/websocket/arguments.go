@@ -24,20 +24,23 @@ func arguments(d *caddyfile.Dispenser, least, most int, syntax string) ([]string
 	return args, nil
 }
 
-func text(d *caddyfile.Dispenser, into *string) error {
-	args, err := arguments(d, 1, 1, "<value>")
+// text parses an option with one value.
+func text(d *caddyfile.Dispenser, into *string, syntax string) error {
+	option := d.Val()
+	args, err := arguments(d, 1, 1, syntax)
 	if err != nil {
 		return err
 	}
 	if args[0] == "" {
-		return d.Err("the value is empty")
+		return d.Errf("%s: the value is empty", option)
 	}
 	*into = args[0]
 	return nil
 }
 
-func texts(d *caddyfile.Dispenser, into *[]string) error {
-	args, err := arguments(d, 1, math.MaxInt, "<value> ...")
+// texts parses an option with any number of values.
+func texts(d *caddyfile.Dispenser, into *[]string, syntax string) error {
+	args, err := arguments(d, 1, math.MaxInt, syntax)
 	if err != nil {
 		return err
 	}
@@ -45,44 +48,54 @@ func texts(d *caddyfile.Dispenser, into *[]string) error {
 	return nil
 }
 
-func number(d *caddyfile.Dispenser, into *int) error {
+// number parses an option with a whole number from least on.
+func number(d *caddyfile.Dispenser, into *int, least int) error {
+	option := d.Val()
 	args, err := arguments(d, 1, 1, "<number>")
 	if err != nil {
 		return err
 	}
-	*into, err = positive(d, args[0])
+	*into, err = wholeNumber(d, option, args[0], least)
 	return err
 }
 
-func positive(d *caddyfile.Dispenser, arg string) (int, error) {
+// wholeNumber parses an argument; what names it in errors.
+func wholeNumber(d *caddyfile.Dispenser, what, arg string, least int) (int, error) {
 	n, err := strconv.Atoi(arg)
-	if err != nil || n <= 0 {
-		return 0, d.Errf("%q: allowed are positive whole numbers", arg)
+	if err != nil || n < least {
+		return 0, d.Errf("%s %q: allowed are whole numbers from %d on", what, arg, least)
 	}
 	return n, nil
 }
 
-func duration(d *caddyfile.Dispenser, into *caddy.Duration) error {
+// duration parses an option with a duration of at least least.
+func duration(d *caddyfile.Dispenser, into *caddy.Duration, least time.Duration) error {
+	option := d.Val()
 	args, err := arguments(d, 1, 1, "<duration>")
 	if err != nil {
 		return err
 	}
-	*into, err = positiveDuration(d, args[0])
+	*into, err = durationOf(d, option, args[0], least)
 	return err
 }
 
-func positiveDuration(d *caddyfile.Dispenser, arg string) (caddy.Duration, error) {
+// durationOf parses an argument; what names it in errors.
+func durationOf(d *caddyfile.Dispenser, what, arg string, least time.Duration) (caddy.Duration, error) {
 	dur, err := caddy.ParseDuration(arg)
-	if err != nil || dur <= 0 {
-		return 0, d.Errf("%q: allowed are positive durations like 500ms, 25s or %s", arg, 90*time.Minute)
+	switch {
+	case err == nil && dur >= least:
+		return caddy.Duration(dur), nil
+	case least == 0:
+		return 0, d.Errf("%s %q: allowed are durations like 25s or 90m, and 0", what, arg)
 	}
-	return caddy.Duration(dur), nil
+	return 0, d.Errf("%s %q: allowed are positive durations like 500ms, 25s or 90m", what, arg)
 }
 
-func size(d *caddyfile.Dispenser, arg string) (int64, error) {
+// sizeOf parses an argument; what names it in errors.
+func sizeOf(d *caddyfile.Dispenser, what, arg string) (int64, error) {
 	n, err := humanize.ParseBytes(arg)
 	if err != nil || n == 0 || n > math.MaxInt64 {
-		return 0, d.Errf("%q: allowed are positive sizes like 512, 64KiB or 1MiB", arg)
+		return 0, d.Errf("%s %q: allowed are positive sizes like 512, 64KiB or 1MiB", what, arg)
 	}
 	return int64(n), nil
 }

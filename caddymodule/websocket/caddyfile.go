@@ -110,7 +110,7 @@ func noteEndpoint(h httpcaddyfile.Helper, handler *Handler, where string) error 
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	if d.NextArg() {
-		return d.Errf("unexpected argument %q: options of websocket belong in a block", d.Val())
+		return d.Errf("unexpected argument %q: a matcher begins with / or @ or is *, and options of websocket belong in a block", d.Val())
 	}
 	seen := make(map[string]bool)
 	for d.NextBlock(0) {
@@ -138,14 +138,16 @@ var repeatable = map[string]bool{"origins": true, "join": true, "session": true}
 
 // handlerOptions parse an option each. The dispenser stands on its name.
 var handlerOptions = map[string]func(*Handler, *caddyfile.Dispenser) error{
-	"name":    func(h *Handler, d *caddyfile.Dispenser) error { return text(d, &h.Name) },
-	"gateway": func(h *Handler, d *caddyfile.Dispenser) error { return text(d, &h.Gateway) },
-	"origins": func(h *Handler, d *caddyfile.Dispenser) error { return texts(d, &h.Origins) },
-	"subprotocols": func(h *Handler, d *caddyfile.Dispenser) error {
-		return texts(d, &h.Subprotocols)
+	"name":    func(h *Handler, d *caddyfile.Dispenser) error { return text(d, &h.Name, "<name>") },
+	"gateway": func(h *Handler, d *caddyfile.Dispenser) error { return text(d, &h.Gateway, "<name>") },
+	"origins": func(h *Handler, d *caddyfile.Dispenser) error {
+		return texts(d, &h.Origins, "<origin|*|null|require> ...")
 	},
-	"user": func(h *Handler, d *caddyfile.Dispenser) error { return text(d, &h.User) },
-	"join": func(h *Handler, d *caddyfile.Dispenser) error { return texts(d, &h.Join) },
+	"subprotocols": func(h *Handler, d *caddyfile.Dispenser) error {
+		return texts(d, &h.Subprotocols, "<protocol> ...")
+	},
+	"user": func(h *Handler, d *caddyfile.Dispenser) error { return text(d, &h.User, "<id>") },
+	"join": func(h *Handler, d *caddyfile.Dispenser) error { return texts(d, &h.Join, "<group> ...") },
 	"session": func(h *Handler, d *caddyfile.Dispenser) error {
 		args, err := arguments(d, 2, 2, "<key> <value>")
 		if err != nil {
@@ -165,17 +167,17 @@ var handlerOptions = map[string]func(*Handler, *caddyfile.Dispenser) error{
 		if err != nil {
 			return err
 		}
-		h.MaxMessageSize, err = size(d, args[0])
+		h.MaxMessageSize, err = sizeOf(d, "max_message_size", args[0])
 		return err
 	},
-	"max_clients":        func(h *Handler, d *caddyfile.Dispenser) error { return number(d, &h.MaxClients) },
-	"max_clients_per_ip": func(h *Handler, d *caddyfile.Dispenser) error { return number(d, &h.MaxClientsPerIP) },
+	"max_clients":        func(h *Handler, d *caddyfile.Dispenser) error { return number(d, &h.MaxClients, 0) },
+	"max_clients_per_ip": func(h *Handler, d *caddyfile.Dispenser) error { return number(d, &h.MaxClientsPerIP, 0) },
 	"message_rate":       (*Handler).parseMessageRate,
 	"send_buffer":        (*Handler).parseSendBuffer,
-	"write_timeout":      func(h *Handler, d *caddyfile.Dispenser) error { return duration(d, &h.WriteTimeout) },
+	"write_timeout":      func(h *Handler, d *caddyfile.Dispenser) error { return duration(d, &h.WriteTimeout, 1) },
 	"ping":               (*Handler).parsePing,
 	"heartbeat":          (*Handler).parseHeartbeat,
-	"idle_timeout":       func(h *Handler, d *caddyfile.Dispenser) error { return duration(d, &h.IdleTimeout) },
+	"idle_timeout":       func(h *Handler, d *caddyfile.Dispenser) error { return duration(d, &h.IdleTimeout, 0) },
 	"compression":        (*Handler).parseCompression,
 	"logic":              (*Handler).parseLogic,
 }
@@ -192,7 +194,7 @@ func (h *Handler) parseMessageRate(d *caddyfile.Dispenser) error {
 	}
 	burst := int(math.Ceil(perSecond))
 	if len(args) > 1 {
-		if burst, err = positive(d, args[1]); err != nil {
+		if burst, err = wholeNumber(d, "message_rate: burst", args[1], 1); err != nil {
 			return err
 		}
 	}
@@ -206,7 +208,7 @@ func (h *Handler) parseSendBuffer(d *caddyfile.Dispenser) error {
 		return err
 	}
 	h.SendBuffer = new(SendBuffer)
-	if h.SendBuffer.Size, err = size(d, args[0]); err != nil {
+	if h.SendBuffer.Size, err = sizeOf(d, "send_buffer", args[0]); err != nil {
 		return err
 	}
 	if len(args) > 1 {
@@ -224,16 +226,17 @@ func (h *Handler) parsePing(d *caddyfile.Dispenser) error {
 		return err
 	}
 	h.Ping = new(Ping)
-	if len(args) == 1 && args[0] == "off" {
+	if args[0] == "off" {
 		h.Ping.Interval = -1
-		return nil
+		return standsAlone(d, args)
 	}
-	for i, into := range []*caddy.Duration{&h.Ping.Interval, &h.Ping.Timeout}[:len(args)] {
-		if *into, err = positiveDuration(d, args[i]); err != nil {
-			return err
-		}
+	if h.Ping.Interval, err = durationOf(d, "ping", args[0], 1); err != nil {
+		return err
 	}
-	return nil
+	if len(args) > 1 {
+		h.Ping.Timeout, err = durationOf(d, "ping: timeout", args[1], 1)
+	}
+	return err
 }
 
 func (h *Handler) parseHeartbeat(d *caddyfile.Dispenser) error {
@@ -242,10 +245,10 @@ func (h *Handler) parseHeartbeat(d *caddyfile.Dispenser) error {
 		return err
 	}
 	h.Heartbeat = &Heartbeat{Text: args[1]}
-	if h.Heartbeat.Interval, err = positiveDuration(d, args[0]); err != nil {
+	if h.Heartbeat.Interval, err = durationOf(d, "heartbeat: interval", args[0], 1); err != nil {
 		return err
 	}
-	h.Heartbeat.MaxUnanswered, err = positive(d, args[2])
+	h.Heartbeat.MaxUnanswered, err = wholeNumber(d, "heartbeat: max unanswered", args[2], 1)
 	return err
 }
 
@@ -254,17 +257,25 @@ func (h *Handler) parseCompression(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
-	if len(args) == 1 && args[0] == "off" {
-		return nil
+	if args[0] == "off" {
+		return standsAlone(d, args)
 	}
 	h.Compression = new(Compression)
 	if h.Compression.Level, err = strconv.Atoi(args[0]); err != nil || h.Compression.Level < 1 || h.Compression.Level > 9 {
 		return d.Errf("compression level %q: allowed are 1 (fast) to 9 (small), or off", args[0])
 	}
 	if len(args) > 1 {
-		h.Compression.MinSize, err = size(d, args[1])
+		h.Compression.MinSize, err = sizeOf(d, "compression: minimum size", args[1])
 	}
 	return err
+}
+
+// standsAlone checks that nothing follows the word off.
+func standsAlone(d *caddyfile.Dispenser, args []string) error {
+	if len(args) > 1 {
+		return d.Errf("off stands alone, found %q after it", args[1])
+	}
+	return nil
 }
 
 // logicNamespace is where guests register.
@@ -341,9 +352,9 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		var err error
 		switch option {
 		case "drain_timeout":
-			err = duration(d, &a.DrainTimeout)
+			err = duration(d, &a.DrainTimeout, 1)
 		case "close_rate":
-			err = number(d, &a.CloseRate)
+			err = number(d, &a.CloseRate, 1)
 		default:
 			err = d.Errf("unknown option %q: allowed are close_rate, drain_timeout", option)
 		}

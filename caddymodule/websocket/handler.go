@@ -198,7 +198,11 @@ func (h *Handler) configuration() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the configuration: %w", err)
 	}
-	return config, nil
+	var sorted any // the logic's own keys may come in any order
+	if err := json.Unmarshal(config, &sorted); err != nil {
+		return nil, fmt.Errorf("decoding the configuration: %w", err)
+	}
+	return json.Marshal(sorted)
 }
 
 // serverOf says in words which server the handler is provisioned for.
@@ -235,6 +239,9 @@ func (h *Handler) checkOptions() error {
 	o, err := h.options()
 	if err == nil {
 		_, err = gateway.NewEndpoint(h.key().name, o)
+	}
+	if cause := errors.Unwrap(err); cause != nil {
+		return cause // the line is known, and so the endpoint
 	}
 	return err
 }

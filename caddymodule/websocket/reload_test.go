@@ -56,8 +56,27 @@ func TestReloadChangesLogicUnderALiveSocket(t *testing.T) {
 	c.ask("text", "new")
 	s.mustLoad("", "HTTP {\n websocket /ws\n}\n") // push only
 	c.send("nobody hears this")
+	s.waitFor("the message to be dropped", func() bool { return messagesIn(t) == 3+1 })
 	s.mustLoad("", site("echo"))
 	c.ask("again", "again")
+}
+
+// messagesIn returns how many messages the one client has sent.
+func messagesIn(t *testing.T) int64 {
+	t.Helper()
+	app, err := caddy.ActiveContext().App("websocket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := app.(*websocket.App).Gateway("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := g.Clients(t.Context(), gateway.Query{})
+	if err != nil || len(list.Clients) != 1 {
+		t.Fatalf("listed %v (%v), want one client", list, err)
+	}
+	return list.Clients[0].MessagesIn
 }
 
 // A typo in a configuration must not cost a single connection, whatever it is
