@@ -14,7 +14,7 @@ type frameWalk struct {
 func (f *frameWalk) step(p []byte) (n int, whole bool) {
 	if f.left > 0 {
 		n = int(min(f.left, uint64(len(p)))) //nolint:gosec // at most len(p)
-		f.left -= uint64(n)                  //nolint:gosec // not negative
+		f.left -= uint64(n)
 		return n, false
 	}
 	for n < len(p) && f.have < f.size() { // the size is known once two bytes are there
