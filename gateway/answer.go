@@ -78,15 +78,20 @@ func (a *answer) send(p []byte) (conn net.Conn, rest []byte, err error) {
 	}
 	a.written = true
 	a.w.WriteHeader(resp.StatusCode)
+	return a.takeOver()
+}
+
+// takeOver returns the connection and what the client has already sent on it.
+func (a *answer) takeOver() (conn net.Conn, early []byte, err error) {
 	conn, brw, err := a.hijacker.Hijack()
 	if err != nil {
 		return nil, nil, fmt.Errorf("taking over the connection: %w", err)
 	}
 	if n := brw.Reader.Buffered(); n > 0 {
-		early, _ := brw.Peek(n) // cannot fail: that much is buffered
-		rest = bytes.Clone(early)
+		peeked, _ := brw.Peek(n) // cannot fail: that much is buffered
+		early = bytes.Clone(peeked)
 	}
-	return conn, rest, nil
+	return conn, early, nil
 }
 
 // upgradeWriter is the http.ResponseWriter that gorilla upgrades: it hands out

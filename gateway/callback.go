@@ -88,7 +88,7 @@ func (c *Client) onClose(reason CloseReason) {
 // failed closes the client for what OnMessage returned. That a message could not
 // be queued for somebody is no failure of the logic: the policy has decided.
 func (c *Client) failed(err error) {
-	if errors.Is(err, ErrClosed) || errors.Is(err, ErrQueueFull) {
+	if errors.Is(err, ErrClosed) || errors.Is(err, ErrQueueFull) || errors.Is(err, ErrForwarded) {
 		return
 	}
 	if asked, ok := errors.AsType[*CloseError](err); ok {

@@ -29,8 +29,8 @@ type Client struct {
 	limit       netip.Prefix // what MaxClientsPerIP counts it under
 	slot        *slot
 	connectedAt time.Time
-	subprotocol string
 	deflate     bool // permessage-deflate was agreed on
+	forwarded   bool // it is connected to a backend, by tunnel
 	session     Session
 
 	wire  wire
@@ -38,15 +38,17 @@ type Client struct {
 	queue sendQueue
 	open  atomic.Bool // the handshake is answered: wire, ws and queue may be used
 
-	mu     sync.Mutex
-	user   string              // guarded by mu
-	groups map[string]struct{} // guarded by mu
-	reason *CloseReason        // guarded by mu; how it closes, set once
-	ctx    context.Context     // guarded by mu; made when asked for
-	cancel context.CancelFunc  // guarded by mu
-	gone   bool                // guarded by mu; ctx is done or would be
-	value  any                 // guarded by mu
-	header http.Header         // guarded by mu; nil after the handshake
+	mu          sync.Mutex
+	user        string              // guarded by mu
+	groups      map[string]struct{} // guarded by mu
+	reason      *CloseReason        // guarded by mu; how it closes, set once
+	ctx         context.Context     // guarded by mu; made when asked for
+	cancel      context.CancelFunc  // guarded by mu
+	gone        bool                // guarded by mu; ctx is done or would be
+	value       any                 // guarded by mu
+	subprotocol string              // guarded by mu
+	tunnel      *tunnel             // guarded by mu until open, then never changed; nil unless forwarded
+	header      http.Header         // guarded by mu; nil after the handshake
 
 	closing atomic.Bool // reason is set
 	killed  atomic.Bool
@@ -78,7 +80,11 @@ func (c *Client) RealIP() string { return c.ip }
 func (c *Client) Endpoint() string { return c.slot.name }
 
 // Subprotocol returns the subprotocol that was agreed on, or "".
-func (c *Client) Subprotocol() string { return c.subprotocol }
+func (c *Client) Subprotocol() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.subprotocol
+}
 
 // ConnectedAt returns when the handshake arrived.
 func (c *Client) ConnectedAt() time.Time { return c.connectedAt }
@@ -161,10 +167,15 @@ func (c *Client) SetValue(v any) {
 	c.value = v
 }
 
+// Forwarded tells whether the client is connected to a backend, see
+// Endpoint.Forward. It can be listed and closed, and not be sent to.
+func (c *Client) Forwarded() bool { return c.forwarded }
+
 // Send queues a message for the client, in the order of the calls, and returns
 // at once; the message is copied. In OnConnect it waits for the handshake's
-// answer. The error is ErrClosed, ErrTooBig, ErrNotUTF8, or ErrQueueFull if the
-// endpoint's policy dropped the message or closes the client for it.
+// answer. The error is ErrClosed, ErrForwarded, ErrTooBig, ErrNotUTF8, or
+// ErrQueueFull if the endpoint's policy dropped the message or closes the client
+// for it.
 func (c *Client) Send(m Message) error {
 	if err := m.check(); err != nil {
 		return err
@@ -174,6 +185,9 @@ func (c *Client) Send(m Message) error {
 
 // push queues a message that has been checked.
 func (c *Client) push(m *outgoing) error {
+	if c.forwarded {
+		return ErrForwarded
+	}
 	o := &c.slot.current.Load().o
 	err := c.queue.push(m.frameFor(c, o), o.SendBuffer, o.WhenFull)
 	if err == ErrQueueFull && o.WhenFull == CloseWhenFull { //nolint:errorlint // never wrapped
@@ -206,15 +220,12 @@ func (c *Client) close(reason CloseReason, discard bool) bool {
 	if c.reason != nil {
 		return false
 	}
-	c.reason = &reason
-	c.closing.Store(true)
-	if c.user != "" {
-		removeMember(&c.registry.users, c.user, c)
-	}
-	for group := range c.groups {
-		removeMember(&c.registry.groups, group, c)
-	}
+	c.leaveRegistry(reason)
 	switch {
+	case c.tunnel != nil:
+		if reason.Code != CloseAbnormal {
+			c.tunnel.close(reason)
+		}
 	case reason.Code == CloseAbnormal:
 		c.queue.stop(ErrClosed)
 	case reason.ByPeer:
@@ -223,6 +234,27 @@ func (c *Client) close(reason CloseReason, discard bool) bool {
 		c.queue.close(newCloseFrame(reason.Code, reason.Reason), discard)
 	}
 	return true
+}
+
+// leave notes how the client ends, once, without doing anything about it.
+func (c *Client) leave(reason CloseReason) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reason == nil {
+		c.leaveRegistry(reason)
+	}
+}
+
+// leaveRegistry takes the client out of its groups. The caller holds mu.
+func (c *Client) leaveRegistry(reason CloseReason) {
+	c.reason = &reason
+	c.closing.Store(true)
+	if c.user != "" {
+		removeMember(&c.registry.users, c.user, c)
+	}
+	for group := range c.groups {
+		removeMember(&c.registry.groups, group, c)
+	}
 }
 
 func (c *Client) isClosing() bool { return c.closing.Load() }
@@ -330,6 +362,15 @@ func (c *Client) kill(why string) {
 	c.queue.stop(ErrClosed)
 	c.endContext()
 	if c.open.Load() {
-		_ = c.wire.bottom().SetDeadline(longAgo) // an error means that it is closed
+		c.cut()
+	}
+}
+
+// cut wakes whatever reads from the client or writes to it, with an error. Only
+// when the client is open.
+func (c *Client) cut() {
+	_ = c.wire.bottom().SetDeadline(longAgo) // an error means that it is closed
+	if c.forwarded {
+		c.helper("cut", func() { _ = c.tunnel.back.Close() }) // TLS may wait to say goodbye
 	}
 }

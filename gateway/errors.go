@@ -14,6 +14,10 @@ var (
 	// policy drops the message or closes the client for it.
 	ErrQueueFull = errors.New("send buffer is full")
 
+	// ErrForwarded is returned for a client that is connected to a backend: what it
+	// is sent is the backend's business.
+	ErrForwarded = errors.New("client is connected to a backend")
+
 	// ErrNotUTF8 is returned for a text message, a close reason or a name that
 	// is not valid UTF-8.
 	ErrNotUTF8 = errors.New("not valid UTF-8")

@@ -64,24 +64,15 @@ func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) error {
 // and the caller answers. A handshake at an endpoint whose generation is being
 // prepared waits until it is committed or closed.
 func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request, id Identity) error {
-	if err := checkRequest(r); err != nil {
-		return err
-	}
-	live, err := e.inForce(r.Context())
+	live, answer, err := e.receive(w, r, id)
 	if err != nil {
 		return err
-	}
-	if why, ok := live.origins.allow(r); !ok {
-		live.logOrigin(r, id, why)
-		return refuse(http.StatusForbidden, errors.New(why))
-	}
-	answer, err := newAnswer(w)
-	if err != nil {
-		return refuse(http.StatusInternalServerError, err)
 	}
 	answer.extensions = live.extensions(r)
-	c, err := live.admit(r, id, answer.extensions != "")
-	if err != nil {
+	c := live.newClient(id)
+	c.subprotocol = live.subprotocol(r)
+	c.deflate = answer.extensions != ""
+	if err := live.admit(c, id); err != nil {
 		return err
 	}
 	if err := c.connect(r); err != nil {
@@ -102,12 +93,38 @@ func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request, id Identity) 
 		live.log().Info("client lost during the handshake", "client", c.id, "client_ip", c.ip, "endpoint", live.name, "error", err)
 		return nil
 	}
-	live.log().Info("client connected", "client", c.id, "client_ip", c.ip, "endpoint", live.name,
-		"user", c.User(), "subprotocol", c.subprotocol)
-	c.lastMessage.Store(c.now())
-	c.open.Store(true)
+	c.opened()
 	go c.run()
 	return nil
+}
+
+// opened notes that the handshake is answered.
+func (c *Client) opened() {
+	c.slot.current.Load().log().Info("client connected", "client", c.id, "client_ip", c.ip, "endpoint", c.slot.name,
+		"user", c.User(), "subprotocol", c.Subprotocol())
+	c.lastMessage.Store(c.now())
+	c.open.Store(true)
+}
+
+// receive decides about a handshake before anything is known of the client but
+// its request. It returns the endpoint in force and the way to answer.
+func (e *Endpoint) receive(w http.ResponseWriter, r *http.Request, id Identity) (*Endpoint, *answer, error) {
+	if err := checkRequest(r); err != nil {
+		return nil, nil, err
+	}
+	live, err := e.inForce(r.Context())
+	if err != nil {
+		return nil, nil, err
+	}
+	if why, ok := live.origins.allow(r); !ok {
+		live.logOrigin(r, id, why)
+		return nil, nil, refuse(http.StatusForbidden, errors.New(why))
+	}
+	answer, err := newAnswer(w)
+	if err != nil {
+		return nil, nil, refuse(http.StatusInternalServerError, err)
+	}
+	return live, answer, nil
 }
 
 // inForce returns the endpoint that serves under e's name now.
@@ -137,34 +154,39 @@ func (e *Endpoint) inForce(ctx context.Context) (*Endpoint, error) {
 	return live, nil
 }
 
-// admit makes the client that the handshake is about, counts it and registers
-// it under its identity.
-func (e *Endpoint) admit(r *http.Request, id Identity, deflate bool) (*Client, error) {
+// newClient makes the client that a handshake is about.
+func (e *Endpoint) newClient(id Identity) *Client {
 	s := e.gen.g.shared
 	c := &Client{
 		shared: s, id: newClientID(s.node), ip: id.RealIP, limit: limitKey(id.RealIP), slot: e.slot,
-		connectedAt: time.Now(), header: make(http.Header), subprotocol: e.subprotocol(r), deflate: deflate,
+		connectedAt: time.Now(), header: make(http.Header),
 	}
 	c.wire.client, c.queue.owner = c, c
+	return c
+}
+
+// admit counts the client and registers it under its identity.
+func (e *Endpoint) admit(c *Client, id Identity) error {
 	bad := func(err error) error { return refuse(http.StatusBadRequest, err) }
 	if err := c.session.Replace(id.Session); err != nil {
-		return nil, bad(err)
+		return bad(err)
 	}
 	if id.User != "" {
 		if err := checkName("user", id.User); err != nil {
-			return nil, bad(err)
+			return bad(err)
 		}
 	}
 	if err := checkNames("group", id.Groups); err != nil {
-		return nil, bad(err)
+		return bad(err)
 	}
 	switch e.slot.counts.admit(c.limit, e.o.MaxClients, e.o.MaxClientsPerIP) {
 	case admitted:
 	case endpointFull:
-		return nil, refuse(http.StatusServiceUnavailable, fmt.Errorf("the endpoint has its %d clients", e.o.MaxClients), "Retry-After", retryAfter)
+		return refuse(http.StatusServiceUnavailable, fmt.Errorf("the endpoint has its %d clients", e.o.MaxClients), "Retry-After", retryAfter)
 	case ipFull:
-		return nil, refuse(http.StatusTooManyRequests, fmt.Errorf("%s has its %d clients", c.limit, e.o.MaxClientsPerIP), "Retry-After", retryAfter)
+		return refuse(http.StatusTooManyRequests, fmt.Errorf("%s has its %d clients", c.limit, e.o.MaxClientsPerIP), "Retry-After", retryAfter)
 	}
+	s := c.shared
 	s.mu.Lock()
 	draining := s.draining
 	if !draining {
@@ -173,7 +195,7 @@ func (e *Endpoint) admit(r *http.Request, id Identity, deflate bool) (*Client, e
 	s.mu.Unlock()
 	if draining {
 		e.slot.counts.release(c.limit)
-		return nil, refuse(http.StatusServiceUnavailable, ErrShutdown, "Retry-After", retryAfter)
+		return refuse(http.StatusServiceUnavailable, ErrShutdown, "Retry-After", retryAfter)
 	}
 	s.registry.add(c)
 	err := c.bind(id.User)
@@ -182,9 +204,9 @@ func (e *Endpoint) admit(r *http.Request, id Identity, deflate bool) (*Client, e
 	}
 	if err != nil {
 		c.abandon()
-		return nil, bad(err)
+		return bad(err)
 	}
-	return c, nil
+	return nil
 }
 
 // connect calls OnConnect, and forgets the client unless it was accepted, also if
@@ -259,9 +281,9 @@ func (c *Client) upgrade(a *answer, r *http.Request) (err error) {
 		CheckOrigin:       func(*http.Request) bool { return true }, // done, by rules of ours
 		Error:             func(http.ResponseWriter, *http.Request, int, error) {},
 	}
-	if c.subprotocol != "" {
-		shallow.Header.Set("Sec-Websocket-Protocol", c.subprotocol)
-		upgrader.Subprotocols = []string{c.subprotocol}
+	if p := c.Subprotocol(); p != "" {
+		shallow.Header.Set("Sec-Websocket-Protocol", p)
+		upgrader.Subprotocols = []string{p}
 	}
 	c.ws, err = upgrader.Upgrade(upgradeWriter{a.w, &c.wire}, &shallow, nil)
 	c.wire.answer = nil

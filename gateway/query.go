@@ -25,6 +25,9 @@ type ClientInfo struct {
 	Subprotocol string    `json:"subprotocol,omitempty"`
 	ConnectedAt time.Time `json:"connected_at"`
 
+	// Forwarded is set for clients that are connected to a backend.
+	Forwarded bool `json:"forwarded,omitempty"`
+
 	// Session is nil unless the query asked for it.
 	Session map[string]any `json:"session,omitempty"`
 
@@ -45,7 +48,7 @@ type ClientInfo struct {
 func (c *Client) Info(session bool) ClientInfo {
 	info := ClientInfo{
 		ID: c.id, Endpoint: c.slot.name, RealIP: c.ip, User: c.User(), Groups: c.Groups(),
-		Subprotocol: c.subprotocol, ConnectedAt: c.connectedAt,
+		Subprotocol: c.Subprotocol(), ConnectedAt: c.connectedAt, Forwarded: c.forwarded,
 		MessagesIn: c.messagesIn.Load(), MessagesOut: c.queue.messages.Load(),
 		BytesIn: c.wire.bytesIn.Load(), BytesOut: c.wire.bytesOut.Load(),
 		Queued: c.queue.waiting(), Dropped: c.queue.dropped.Load(),

@@ -19,7 +19,7 @@ func (c *Client) run() {
 	defer c.recovered("client")
 	defer c.finish()
 	if c.killed.Load() { // before there was a connection to cut
-		_ = c.wire.bottom().SetDeadline(longAgo)
+		c.cut()
 	}
 	c.queue.open(c.wire.conn)
 	c.closeIfLate()

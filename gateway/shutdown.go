@@ -69,11 +69,12 @@ func (s *shared) drain(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Reasons that clients are given when many have to go.
+// Reasons that clients are given, in more than one place.
 const (
 	reasonShutdown = "server is shutting down"
 	reasonRemoved  = "endpoint was removed"
 	reasonFailed   = "logic failed to start"
+	reasonIdle     = "idle timeout"
 )
 
 // stuckGrace is what connections that were cut have to run their OnClose.

@@ -62,6 +62,10 @@ func (c *Client) sweep(now int64) {
 		return
 	}
 	o := &c.slot.current.Load().o
+	if c.forwarded {
+		c.tunnel.sweep(now, o)
+		return
+	}
 	since := func(t int64) time.Duration { return time.Duration(now - t) }
 	if p := c.queue.progress.Load(); p != 0 && since(p) >= o.WriteTimeout {
 		c.kill(fmt.Sprintf("took in nothing for %s", o.WriteTimeout))
@@ -85,7 +89,7 @@ func (c *Client) sweep(now int64) {
 			last = max(last, heard) // a long upload
 		}
 		if since(last) >= idle {
-			c.close(CloseReason{Code: CloseGoingAway, Reason: "idle timeout"}, false)
+			c.close(CloseReason{Code: CloseGoingAway, Reason: reasonIdle}, false)
 		}
 	}
 }

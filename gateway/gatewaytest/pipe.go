@@ -13,9 +13,13 @@ import (
 // blocks, as the buffers of a kernel would.
 const Buffer = 64 << 10
 
-// pipe returns the two ends of a connection in memory. Unlike net.Pipe it has a
-// buffer, and unlike a real connection it can be used in a synctest bubble: who
-// blocks, blocks durably.
+// Pipe returns the two ends of a connection in memory, from DefaultIP. Unlike
+// net.Pipe it has a buffer, and unlike a real connection it can be used in a
+// synctest bubble: who blocks, blocks durably.
+func Pipe() (atClient, atServer *Conn) {
+	return pipe(&net.TCPAddr{IP: net.ParseIP(DefaultIP), Port: 1}, serverAddr)
+}
+
 func pipe(client, server net.Addr) (atClient, atServer *Conn) {
 	up, down := newStream(), newStream()
 	atClient = &Conn{in: down, out: up, local: client, remote: server}

@@ -1,0 +1,113 @@
+package gateway
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+)
+
+// Forward lets a backend answer a handshake, under the rules and limits of the
+// endpoint, and then joins the two. Of the endpoint's options only Origins,
+// MaxClients, MaxClientsPerIP, WriteTimeout (for an answer to a close) and
+// IdleTimeout (here: nothing from either side) have a meaning; its logic is not
+// called. The client is counted and listed, and can be closed; it cannot be sent
+// to.
+//
+// pass passes the request on and writes the backend's answer to w. If that is 101
+// it hijacks w, whose connection it must then leave alone, and returns the
+// connection to the backend. Otherwise it returns nil; its error is Forward's.
+//
+// Like Upgrade, Forward returns at once when the handshake is answered, and a
+// *HandshakeError if it is refused before anything was written.
+func (e *Endpoint) Forward(w http.ResponseWriter, r *http.Request, id Identity, pass func(http.ResponseWriter, *http.Request) (backend io.ReadWriteCloser, err error)) error {
+	live, answer, err := e.receive(w, r, id)
+	if err != nil {
+		return err
+	}
+	c := live.newClient(id)
+	c.forwarded = true
+	if err := live.admit(c, id); err != nil {
+		return err
+	}
+	f := &forwardWriter{ResponseWriter: w, answer: answer}
+	joined := false
+	var back io.ReadWriteCloser
+	defer func() { // also if pass panics, as http.ErrAbortHandler asks for
+		if !joined {
+			c.abandon()
+			f.close()
+			if back != nil {
+				_ = back.Close()
+			}
+		}
+	}()
+	back, err = pass(f, r)
+	if err != nil || back == nil || f.conn == nil {
+		return err
+	}
+	joined = true
+	c.join(f.conn, back, w.Header().Get("Sec-Websocket-Protocol"))
+	go c.runTunnel(f.early)
+	return nil
+}
+
+// join connects the client to its backend.
+func (c *Client) join(conn net.Conn, back io.ReadWriteCloser, subprotocol string) {
+	c.wire.conn = conn
+	c.mu.Lock()
+	c.subprotocol = subprotocol
+	c.tunnel = newTunnel(c, back)
+	reason := c.reason
+	c.mu.Unlock()
+	c.opened()
+	if reason != nil { // it was closed while the backend was asked
+		c.tunnel.close(*reason)
+	}
+	if c.killed.Load() {
+		c.cut()
+	}
+}
+
+// runTunnel is the goroutine of a client that is connected to a backend.
+func (c *Client) runTunnel(early []byte) {
+	defer c.conns.Done()
+	defer c.recovered("client")
+	defer func() {
+		c.endContext()
+		c.forget(c.closeReason())
+	}()
+	c.closeIfLate()
+	c.tunnel.run(early)
+}
+
+// forwardWriter is the http.ResponseWriter that a handshake is answered through
+// by somebody who then expects to have the connection: it keeps that.
+type forwardWriter struct {
+	http.ResponseWriter
+	answer *answer
+	conn   net.Conn // nil before Hijack
+	early  []byte   // what the client sent with its handshake
+}
+
+// Unwrap lets http.ResponseController find Flush.
+func (f *forwardWriter) Unwrap() http.ResponseWriter { return f.ResponseWriter }
+
+// Hijack takes over the connection and returns one on which nothing happens.
+func (f *forwardWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, early, err := f.answer.takeOver()
+	if err != nil {
+		return nil, nil, err
+	}
+	f.conn, f.early = conn, early
+	nothing, other := net.Pipe()
+	_ = other.Close() // reading gives EOF, writing an error
+	const least = 16
+	return nothing, bufio.NewReadWriter(bufio.NewReaderSize(nothing, least), bufio.NewWriterSize(nothing, least)), nil
+}
+
+func (f *forwardWriter) close() {
+	if f.conn != nil {
+		_ = f.conn.Close()
+	}
+}

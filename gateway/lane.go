@@ -1,0 +1,137 @@
+package gateway
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+// lane is one direction of a tunnel.
+type lane struct {
+	to       io.Writer
+	now      func() int64
+	masked   bool // the frames are a client's
+	bytes    *atomic.Int64
+	messages *atomic.Int64
+	closed   func(code int, reason string) // is told the first close frame that passes
+
+	// progress is when the write under way began; 0 while nothing is written.
+	progress atomic.Int64
+
+	mu      sync.Mutex // held while writing
+	walk    frameWalk  // guarded by mu
+	payload []byte     // guarded by mu; of the close frame that passes, with its mask; nil if none does
+	pending []byte     // guarded by mu; a close frame of ours that waits for the end of a frame
+	done    bool       // guarded by mu; a close frame has passed or been placed: nothing may follow
+}
+
+// forward writes p, with the pending close frame at the first place where it can
+// stand.
+func (l *lane) forward(p []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bytes.Add(int64(len(p)))
+	end := len(p) // what of p is passed on
+	for i := 0; i < len(p); {
+		if l.done || l.pending != nil && l.walk.between() {
+			end = min(end, i)
+		}
+		n, whole := l.walk.step(p[i:])
+		switch {
+		case whole:
+			l.begin()
+		case l.payload != nil:
+			l.payload = append(l.payload, p[i:i+n]...)
+		}
+		i += n
+		if l.walk.left == 0 && l.payload != nil {
+			l.end()
+			end = min(end, i)
+		}
+	}
+	if err := l.write(p[:end]); err != nil {
+		return err
+	}
+	return l.place()
+}
+
+// begin looks at the header of a frame.
+func (l *lane) begin() {
+	op := l.walk.opcode()
+	switch {
+	case op < opClose && l.walk.final():
+		l.messages.Add(1)
+	case op == opClose && l.walk.length() <= maxControlPayload && l.payload == nil:
+		l.payload = make([]byte, 0, maskingKey+maxControlPayload)
+	}
+}
+
+// end tells about the close frame that has passed.
+func (l *lane) end() {
+	payload := l.payload
+	if l.walk.header[1]&bitMask != 0 {
+		payload = payload[maskingKey:]
+		for i := range payload {
+			payload[i] ^= l.payload[i%maskingKey]
+		}
+	}
+	l.payload = nil
+	first := !l.done
+	l.done = true
+	l.pending = nil
+	if !first {
+		return
+	}
+	code, reason := CloseNoStatus, ""
+	if len(payload) >= 2 {
+		code, reason = int(binary.BigEndian.Uint16(payload)), string(payload[2:])
+	}
+	l.closed(code, reason)
+}
+
+// close places a close frame, now or at the end of the frame that is passing. It
+// reports whether the frame, or another one, is out. It blocks as long as a write
+// does.
+func (l *lane) close(frame []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.done {
+		l.pending = frame
+		_ = l.place() // the other side learns of it by reading
+	}
+	return l.done
+}
+
+// place writes the pending close frame if it can stand here.
+func (l *lane) place() error {
+	if l.pending == nil || l.done || !l.walk.between() {
+		return nil
+	}
+	l.done = true
+	return l.write(l.pending)
+}
+
+func (l *lane) write(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	l.progress.Store(l.now())
+	defer l.progress.Store(0)
+	_, err := l.to.Write(p)
+	return err
+}
+
+// maskFrame returns a short frame as a client sends it.
+func maskFrame(frame []byte) []byte {
+	const head = 2
+	masked := append(make([]byte, 0, len(frame)+maskingKey), frame[0], frame[1]|bitMask)
+	var key [maskingKey]byte
+	_, _ = rand.Read(key[:]) // never fails
+	masked = append(masked, key[:]...)
+	for i, b := range frame[head:] {
+		masked = append(masked, b^key[i%maskingKey])
+	}
+	return masked
+}
