@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 )
 
 // Forward lets a backend answer a handshake, under the rules and limits of the
@@ -47,7 +48,7 @@ func (e *Endpoint) Forward(w http.ResponseWriter, r *http.Request, id Identity, 
 		return err
 	}
 	joined = true
-	c.join(f.conn, back, w.Header().Get("Sec-Websocket-Protocol"))
+	c.join(f.conn, back, headerInAnyCase(w.Header(), "Sec-WebSocket-Protocol"))
 	go c.runTunnel(f.early)
 	return nil
 }
@@ -79,6 +80,17 @@ func (c *Client) runTunnel(early []byte) {
 	}()
 	c.closeIfLate()
 	c.tunnel.run(early)
+}
+
+// headerInAnyCase returns a field that may not be under its canonical name: what
+// passes on a backend's header may write it as RFC 6455 does.
+func headerInAnyCase(h http.Header, name string) string {
+	for key, values := range h {
+		if strings.EqualFold(key, name) && len(values) > 0 {
+			return values[0]
+		}
+	}
+	return ""
 }
 
 // forwardWriter is the http.ResponseWriter that a handshake is answered through

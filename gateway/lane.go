@@ -15,7 +15,8 @@ type lane struct {
 	masked   bool // the frames are a client's
 	bytes    *atomic.Int64
 	messages *atomic.Int64
-	closed   func(code int, reason string) // is told the first close frame that passes
+	closed   func(code int, reason string) // is told the close frame that passes, if none was placed before
+	over     func()                        // is told that a close frame has come
 
 	// progress is when the write under way began; 0 while nothing is written.
 	progress atomic.Int64
@@ -78,6 +79,7 @@ func (l *lane) end() {
 		}
 	}
 	l.payload = nil
+	defer l.over()
 	first := !l.done
 	l.done = true
 	l.pending = nil

@@ -23,17 +23,26 @@ type tunnel struct {
 
 	activity  atomic.Int64 // when something was last read, from either side
 	closingAt atomic.Int64 // when the first close frame was seen or placed, or the first side ended; 0 before
+	said      atomic.Bool  // the client's close frame has come
+	downOver  atomic.Bool  // nothing more is sent to the client
 }
 
 func newTunnel(c *Client, back io.ReadWriteCloser) *tunnel {
 	t := &tunnel{client: c, back: back}
 	t.up = lane{
 		to: back, now: c.now, masked: true, bytes: &c.wire.bytesIn, messages: &c.messagesIn,
-		closed: func(code int, reason string) { t.note(CloseReason{Code: code, Reason: reason, ByPeer: true}) },
+		closed: func(code int, reason string) {
+			t.note(CloseReason{Code: code, Reason: reason, ByPeer: true})
+		},
+		over: func() {
+			t.said.Store(true)
+			t.hangUp()
+		},
 	}
 	t.down = lane{
 		to: c.wire.conn, now: c.now, bytes: &c.wire.bytesOut, messages: &c.queue.messages,
 		closed: func(code int, reason string) { t.note(CloseReason{Code: code, Reason: reason}) },
+		over:   func() {},
 	}
 	t.activity.Store(c.now())
 	return t
@@ -122,6 +131,16 @@ func (t *tunnel) downEnded() {
 	t.note(reason)
 	if !closeWrite(t.client.wire.conn) {
 		t.client.kill(reason.Reason)
+	}
+	t.downOver.Store(true)
+	t.hangUp()
+}
+
+// hangUp stops waiting for the client when both sides have said goodbye: of the
+// two it is the server who closes the connection (RFC 6455 section 7.1.1).
+func (t *tunnel) hangUp() {
+	if t.said.Load() && t.downOver.Load() {
+		_ = t.client.wire.bottom().SetReadDeadline(longAgo) // an error means that it is closed
 	}
 }
 

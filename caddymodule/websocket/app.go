@@ -72,11 +72,17 @@ type share struct {
 // endpointKey names an endpoint in a configuration.
 type endpointKey struct{ gateway, name string }
 
-// published is an endpoint and what it was made from.
-type published struct {
+// service is what a handler gives its handshakes to.
+type service struct {
 	endpoint *gateway.Endpoint
-	config   []byte
-	where    string
+	proxy    *proxy // nil unless a backend answers
+}
+
+// published is a service and what it was made from.
+type published struct {
+	*service
+	config []byte
+	where  string
 }
 
 // CaddyModule returns the Caddy module information.
@@ -235,11 +241,11 @@ func (a *App) share(name string) (*share, error) {
 	return s, nil
 }
 
-// endpoint returns the endpoint of this name. Handlers that come from one line of
+// service returns what serves the endpoint of this name. Handlers that come from one line of
 // a Caddyfile are several instances with the same configuration: they share the
 // endpoint, which is built once. where says in errors what the handler belongs
 // to.
-func (a *App) endpoint(key endpointKey, config []byte, where string, build func() (*gateway.Endpoint, error)) (*gateway.Endpoint, error) {
+func (a *App) service(key endpointKey, config []byte, where string, build func() (*service, error)) (*service, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s, err := a.share(key.gateway)
@@ -251,17 +257,17 @@ func (a *App) endpoint(key endpointKey, config []byte, where string, build func(
 			return nil, fmt.Errorf("endpoint %q of gateway %q is configured twice, differently, in %s and in %s: give one of them a name of its own with the option name",
 				key.name, key.gateway, p.where, where)
 		}
-		return p.endpoint, nil
+		return p.service, nil
 	}
-	e, err := build()
+	built, err := build()
 	if err != nil {
 		return nil, err
 	}
-	if err := s.generation.Add(e); err != nil {
+	if err := s.generation.Add(built.endpoint); err != nil {
 		return nil, err
 	}
-	a.endpoints[key] = &published{e, config, where}
-	return e, nil
+	a.endpoints[key] = &published{built, config, where}
+	return built, nil
 }
 
 // Interface guards

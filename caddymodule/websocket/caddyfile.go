@@ -51,6 +51,12 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if handler.Gateway == gateway.DefaultName {
 		handler.Gateway = "" // says the same, and is compared
 	}
+	if handler.parsedProxy != nil {
+		if err := handler.parsedProxy.FinalizeUnmarshalCaddyfile(h); err != nil {
+			return nil, err
+		}
+		handler.encodeProxy()
+	}
 	if err := noteEndpoint(h, handler, where); err != nil {
 		return nil, err
 	}
@@ -102,9 +108,11 @@ func noteEndpoint(h httpcaddyfile.Helper, handler *Handler, where string) error 
 //		idle_timeout       <duration>
 //		compression        off | <level> [<minimum size>]
 //		logic              <module> ...
+//		reverse_proxy      <upstreams> ... { ... }
 //	}
 //
-// origins, join and session may be repeated. user, join and session values may
+// reverse_proxy takes everything that Caddy's directive does, and stands instead
+// of logic. origins, join and session may be repeated. user, join and session values may
 // have placeholders, which are evaluated at the handshake; where one is empty,
 // the line does nothing. The default of message_rate's burst is the rate.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -131,7 +139,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return d.WrapErr(err)
 		}
 	}
-	return nil
+	return h.checkProxyOptions(seen, d)
 }
 
 var repeatable = map[string]bool{"origins": true, "join": true, "session": true}
@@ -180,6 +188,7 @@ var handlerOptions = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"idle_timeout":       func(h *Handler, d *caddyfile.Dispenser) error { return duration(d, &h.IdleTimeout, 0) },
 	"compression":        (*Handler).parseCompression,
 	"logic":              (*Handler).parseLogic,
+	"reverse_proxy":      (*Handler).parseReverseProxy,
 }
 
 func (h *Handler) parseMessageRate(d *caddyfile.Dispenser) error {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-websocket/caddy-websocket/gateway"
 )
@@ -108,9 +109,17 @@ type Handler struct {
 	// and clients can only be sent to.
 	LogicRaw json.RawMessage `json:"logic,omitempty" caddy:"namespace=websocket.logic inline_key=module"`
 
-	endpoint *gateway.Endpoint
-	log      *slog.Logger
-	warned   sync.Once // about a proxy that is not trusted
+	// ReverseProxyRaw is a reverse_proxy handler: instead of logic, a backend
+	// answers the handshake, and is then joined with the client. Beside it only
+	// name, gateway, origins, user, max_clients, max_clients_per_ip and
+	// idle_timeout have a meaning; any other option is an error.
+	ReverseProxyRaw json.RawMessage `json:"reverse_proxy,omitempty" caddy:"namespace=http.handlers inline_key=handler"`
+
+	service *service
+	log     *slog.Logger
+	warned  sync.Once // about a proxy that is not trusted
+
+	parsedProxy *reverseproxy.Handler // while a Caddyfile is adapted
 }
 
 // MessageRate is a token bucket.
@@ -180,7 +189,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the websocket app: %w", err)
 	}
-	h.endpoint, err = app.(*App).endpoint(h.key(), config, serverOf(ctx), func() (*gateway.Endpoint, error) { return h.build(ctx) })
+	h.service, err = app.(*App).service(h.key(), config, serverOf(ctx), func() (*service, error) { return h.build(ctx) })
 	return err
 }
 
@@ -213,11 +222,17 @@ func serverOf(ctx caddy.Context) string {
 	return "a route outside of any server"
 }
 
-// build makes the endpoint and loads its logic.
-func (h *Handler) build(ctx caddy.Context) (*gateway.Endpoint, error) {
+// build makes the endpoint and loads its logic or its proxy.
+func (h *Handler) build(ctx caddy.Context) (*service, error) {
 	o, err := h.options()
 	if err != nil {
 		return nil, err
+	}
+	built := new(service)
+	if h.ReverseProxyRaw != nil {
+		if built.proxy, err = h.loadProxy(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if h.LogicRaw != nil {
 		guest, err := ctx.LoadModule(h, "LogicRaw")
@@ -230,7 +245,8 @@ func (h *Handler) build(ctx caddy.Context) (*gateway.Endpoint, error) {
 		}
 		o.Logic = logic
 	}
-	return gateway.NewEndpoint(h.Name, o)
+	built.endpoint, err = gateway.NewEndpoint(h.Name, o)
+	return built, err
 }
 
 // checkOptions tells whether the endpoint could be made as far as is known
@@ -304,7 +320,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		ip = "" // a unix socket has a name instead
 	}
 	h.warnUntrusted(r, ip)
-	return h.refuse(w, h.endpoint.Upgrade(w, r, h.identity(r, ip)))
+	id := h.identity(r, ip)
+	if p := h.service.proxy; p != nil {
+		return h.refuse(w, p.forward(h.service.endpoint, w, r, id, next))
+	}
+	return h.refuse(w, h.service.endpoint.Upgrade(w, r, id))
 }
 
 // refuse turns a refusal of the engine's into an error of Caddy's, so that
