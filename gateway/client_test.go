@@ -148,6 +148,30 @@ func TestPanicEndsOnlyItsClient(t *testing.T) {
 	})
 }
 
+func TestPanicInOnCloseIsContained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &gatewaytest.Log{}
+		logic := &gatewaytest.Recorder{Message: echo, Closed: func(*gateway.Client, gateway.CloseReason) { panic("a bug in the logic") }}
+		s := gatewaytest.Serve(t, gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{Logic: logic, Logger: log.Logger(), MaxClients: 2}))
+		good := s.Dial("/test")
+		for range 3 { // nothing is left of those that went
+			bad := s.Dial("/test")
+			bad.Close(1000, "")
+			bad.WantClose(1000)
+			bad.Cut()
+			synctest.Wait()
+		}
+		good.Send("still here")
+		good.Want("still here")
+		if n := len(log.Find("panic in the logic")); n != 3 {
+			t.Errorf("%d panics are logged, want 3", n)
+		}
+		if n := len(log.Find("client gone")); n != 3 {
+			t.Errorf("%d clients are logged as gone, want 3", n)
+		}
+	})
+}
+
 func TestOtherErrorCloses1011AndIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &gatewaytest.Log{}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"runtime"
 	"strings"
 	"testing"
@@ -34,7 +35,7 @@ func serveDeflate(t *testing.T, o gateway.EndpointOptions) *gatewaytest.Server {
 // RFC 7692 section 7.1: what is answered must be honoured, and an offer that
 // cannot be is declined, in favour of the next one.
 func TestCompressionIsAnsweredOnlyAsItIsHonoured(t *testing.T) {
-	const plain = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+	const plain = deflateAnswer
 	for _, tt := range []struct{ offer, want string }{
 		{"permessage-deflate", plain},
 		{"permessage-deflate; client_max_window_bits", plain},
@@ -325,3 +326,30 @@ func TestCompressionWorksWithAForeignClient(t *testing.T) {
 		}
 	})
 }
+
+// Whatever a client offers, the answer is one that can be honoured, or none.
+func FuzzExtensions(f *testing.F) {
+	for _, offer := range []string{
+		"permessage-deflate; client_max_window_bits", "permessage-deflate; server_max_window_bits=15, foo; bar=\"a,b\"",
+		";;,,=", "permessage-deflate; server_max_window_bits=\"15\"; client_no_context_takeover",
+	} {
+		f.Add(offer)
+	}
+	f.Fuzz(func(t *testing.T, offer string) {
+		answer := gateway.AcceptDeflate(http.Header{"Sec-Websocket-Extensions": {offer}})
+		switch answer {
+		case "":
+		case deflateAnswer, deflateAnswer + "; server_max_window_bits=15":
+			if !strings.Contains(offer, "permessage-deflate") {
+				t.Errorf("offer %q is answered with %q", offer, answer)
+			}
+		default:
+			t.Errorf("offer %q is answered with %q", offer, answer)
+		}
+		if strings.Contains(answer, "server_max") != strings.Contains(answer, "=15") {
+			t.Errorf("offer %q is answered with %q", offer, answer)
+		}
+	})
+}
+
+const deflateAnswer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"

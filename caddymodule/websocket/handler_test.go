@@ -14,6 +14,14 @@ import (
 	"github.com/caddy-websocket/caddy-websocket/gateway"
 )
 
+// Cookies and tokens can be long: Caddy refuses more than 16 KiB of them, and what
+// it says must be known (docs/engine.md).
+func TestHandshakeWithMoreThan16KiBOfHeaderIs431(t *testing.T) {
+	s := start(t, "HTTP {\n websocket /ws {\n logic echo\n}\n}\n")
+	s.dial("ws:/ws", "Cookie: "+strings.Repeat("x", 15<<10)).ask("tom", "tom")
+	s.refused(http.StatusRequestHeaderFieldsTooLarge, "ws:/ws", "Cookie: "+strings.Repeat("x", 24<<10))
+}
+
 // The promise of the README: one process answers over TLS.
 func TestMessageIsAnsweredOverTLS(t *testing.T) {
 	s := start(t, `HTTPS {

@@ -32,6 +32,10 @@ func (h *Handler) loadProxy(ctx caddy.Context) (*proxy, error) {
 	if other := h.notBesideProxy(); other != "" {
 		return nil, errBesideProxy(other)
 	}
+	var err error
+	if h.ReverseProxyRaw, err = withTunnel(h.ReverseProxyRaw); err != nil {
+		return nil, fmt.Errorf("reading the configuration of reverse_proxy: %w", err)
+	}
 	module, err := ctx.LoadModule(h, "ReverseProxyRaw")
 	if err != nil {
 		return nil, fmt.Errorf("loading reverse_proxy: %w", err)
@@ -41,7 +45,6 @@ func (h *Handler) loadProxy(ctx caddy.Context) (*proxy, error) {
 		return nil, fmt.Errorf("reverse_proxy is a %T: its handler must be reverse_proxy", module)
 	}
 	warnStream(h.log, h.Name, handler)
-	handler.Transport = tunnelTransport{handler.Transport}
 	return &proxy{handler}, nil
 }
 
@@ -75,60 +78,6 @@ func (p *proxy) forward(e *gateway.Endpoint, w http.ResponseWriter, r *http.Requ
 		return taken.take(), err
 	})
 }
-
-// backend holds a connection that was taken from reverse_proxy.
-type backend struct{ conn io.ReadWriteCloser }
-
-type backendKey struct{}
-
-// keep keeps a connection in place of the one before, which a retry gave up.
-func (b *backend) keep(conn io.ReadWriteCloser) {
-	if b.conn != nil {
-		_ = b.conn.Close()
-	}
-	b.conn = conn
-}
-
-// take returns the connection, as an interface that is nil if there is none.
-func (b *backend) take() io.ReadWriteCloser { return b.conn }
-
-// tunnelTransport is a transport of reverse_proxy's that keeps the connection of
-// a 101 for the gateway, and hands on the answer with a body that is over.
-type tunnelTransport struct{ http.RoundTripper }
-
-// RoundTrip asks the backend.
-func (t tunnelTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := t.RoundTripper.RoundTrip(r)
-	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		return resp, err
-	}
-	taken, ok := r.Context().Value(backendKey{}).(*backend)
-	conn, writable := resp.Body.(io.ReadWriteCloser)
-	if ok && writable {
-		taken.keep(conn)
-		resp.Body = over{}
-	}
-	return resp, nil
-}
-
-// ProxyProtocolEnabled answers for the transport, which reverse_proxy asks.
-func (t tunnelTransport) ProxyProtocolEnabled() bool {
-	inner, ok := t.RoundTripper.(reverseproxy.ProxyProtocolTransport)
-	return ok && inner.ProxyProtocolEnabled()
-}
-
-// RequiresContentLength answers for the transport, which reverse_proxy asks.
-func (t tunnelTransport) RequiresContentLength() bool {
-	inner, ok := t.RoundTripper.(reverseproxy.ContentLengthRequiredTransport)
-	return ok && inner.RequiresContentLength()
-}
-
-// over is a connection that has ended.
-type over struct{}
-
-func (over) Read([]byte) (int, error)    { return 0, io.EOF }
-func (over) Write(p []byte) (int, error) { return len(p), nil }
-func (over) Close() error                { return nil }
 
 // notBesideProxy returns an option that is set and has no meaning beside
 // reverse_proxy, or "".
@@ -183,9 +132,3 @@ func (h *Handler) parseReverseProxy(d *caddyfile.Dispenser) error {
 func (h *Handler) encodeProxy() {
 	h.ReverseProxyRaw = caddyconfig.JSONModuleObject(h.parsedProxy, "handler", "reverse_proxy", nil)
 }
-
-// Interface guards
-var (
-	_ reverseproxy.ProxyProtocolTransport         = tunnelTransport{}
-	_ reverseproxy.ContentLengthRequiredTransport = tunnelTransport{}
-)

@@ -89,3 +89,17 @@ func bindLoopback(kind, port int) (fd, bound int, err error) {
 func loopback(port int) *unix.SockaddrInet4 {
 	return &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}
 }
+
+// FreePort returns a port of 127.0.0.1 that was free a moment ago, for programs that do
+// not listen with SO_REUSEPORT and so cannot have a reserved one.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	fd, port, err := bindLoopback(unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Close(fd); err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
