@@ -94,6 +94,11 @@ func ServeHandler(t testing.TB, h http.Handler) *Server {
 // Connect opens a connection from ip and speaks no protocol on it.
 func (s *Server) Connect(ip string) (*Conn, error) { return s.listener.connect(ip) }
 
+// DialContext opens a connection from DefaultIP, for a dialer of any library.
+func (s *Server) DialContext(context.Context, string, string) (net.Conn, error) {
+	return s.Connect(DefaultIP)
+}
+
 // listener is a net.Listener in memory.
 type listener struct {
 	conns     chan net.Conn
