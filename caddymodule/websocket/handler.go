@@ -387,14 +387,25 @@ func (h *Handler) warnUntrusted(r *http.Request, ip string) {
 		return
 	}
 	addr, err := netip.ParseAddr(ip)
-	if err != nil || !addr.IsPrivate() && !addr.IsLoopback() && !addr.IsLinkLocalUnicast() {
+	if err != nil || !isInternal(addr) {
 		return
 	}
 	h.warned.Do(func() {
 		h.log.Warn("a private address that is not a trusted proxy sends X-Forwarded-For: if it is a proxy, all clients seem to have its address",
 			"endpoint", h.Name, "remote_ip", ip,
-			"to_trust", "{ servers { trusted_proxies static private_ranges; trusted_proxies_strict } } in the global options, each on a line of its own")
+			"to_trust", fmt.Sprintf("{ servers { trusted_proxies static %s; trusted_proxies_strict } } in the global options, each on a line of its own", ip))
 	})
+}
+
+// sharedSpace is what providers use between their load balancers and the
+// machines behind (RFC 6598).
+var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
+
+// isInternal tells whether an address cannot be that of a visitor from the
+// Internet.
+func isInternal(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	return addr.IsPrivate() || addr.IsLoopback() || addr.IsLinkLocalUnicast() || sharedSpace.Contains(addr)
 }
 
 // Interface guards

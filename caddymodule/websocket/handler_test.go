@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/caddy-websocket/caddy-websocket/caddymodule/websocket"
 	"github.com/caddy-websocket/caddy-websocket/gateway"
 )
 
@@ -20,6 +22,20 @@ func TestHandshakeWithMoreThan16KiBOfHeaderIs431(t *testing.T) {
 	s := start(t, "HTTP {\n websocket /ws {\n logic echo\n}\n}\n")
 	s.dial("ws:/ws", "Cookie: "+strings.Repeat("x", 15<<10)).ask("tom", "tom")
 	s.refused(http.StatusRequestHeaderFieldsTooLarge, "ws:/ws", "Cookie: "+strings.Repeat("x", 24<<10))
+}
+
+// Load balancers of a provider come from addresses that are neither private nor
+// anybody's.
+func TestAddressesThatNoVisitorHas(t *testing.T) {
+	for address, want := range map[string]bool{
+		"10.1.2.3": true, "192.168.1.1": true, "127.0.0.1": true, "::1": true, "fd00::1": true, "fe80::1": true,
+		"100.64.0.1": true, "100.127.255.255": true, "::ffff:10.0.0.1": true,
+		"100.128.0.1": false, "203.0.113.9": false, "2001:db8::1": false,
+	} {
+		if got := websocket.IsInternal(netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s is internal: %v, want %v", address, got, want)
+		}
+	}
 }
 
 // The promise of the README: one process answers over TLS.
@@ -348,7 +364,7 @@ func TestUntrustedPrivateProxyIsWarnedOfOnce(t *testing.T) {
 		s.dial("ws:/ws", "X-Forwarded-For: 198.51.100.1").ask("x", "x")
 	}
 	w := s.log.wait(t, warning, "level", "warn", "endpoint", "/ws", "remote_ip", "127.0.0.1")
-	if to, _ := w["to_trust"].(string); !strings.Contains(to, "trusted_proxies static private_ranges") || !strings.Contains(to, "trusted_proxies_strict") {
+	if to, _ := w["to_trust"].(string); !strings.Contains(to, "trusted_proxies static 127.0.0.1") || !strings.Contains(to, "trusted_proxies_strict") {
 		t.Errorf("the warning says to write %q", to)
 	}
 	if n := len(s.log.find(warning)); n != 1 {
