@@ -28,6 +28,11 @@ type EndpointOptions struct {
 	// Logic is the message logic. Nil counts messages and drops them.
 	Logic Logic
 
+	// Forwarding is set for an endpoint whose handshakes a backend answers: they go
+	// to Forward, and to Upgrade without it. Clients of the other kind, from an
+	// earlier generation, are closed with 1012. Logic must then be nil.
+	Forwarding bool
+
 	// Logger takes the endpoint's log lines, among them one at INFO when a client
 	// connects and one when it is gone. Nil discards them.
 	Logger *slog.Logger
@@ -169,6 +174,9 @@ func (e *Endpoint) normalize() error {
 	}
 	if o.PingInterval == 0 {
 		o.PingInterval = DefaultPingInterval
+	}
+	if o.Forwarding && o.Logic != nil {
+		return errors.New("an endpoint that forwards has no logic")
 	}
 	if o.MaxClients < 0 || o.MaxClientsPerIP < 0 {
 		return errors.New("max clients is negative: allowed are positive values, or 0 for no limit")

@@ -9,7 +9,7 @@ import (
 )
 
 // Forward lets a backend answer a handshake, under the rules and limits of the
-// endpoint, and then joins the two. Of the endpoint's options only Origins,
+// endpoint, which must be Forwarding, and then joins the two. Of the endpoint's options only Origins,
 // MaxClients, MaxClientsPerIP, WriteTimeout (for an answer to a close) and
 // IdleTimeout (here: nothing from either side) have a meaning; its logic is not
 // called. The client is counted and listed, and can be closed; it cannot be sent
@@ -22,7 +22,7 @@ import (
 // Like Upgrade, Forward returns at once when the handshake is answered, and a
 // *HandshakeError if it is refused before anything was written.
 func (e *Endpoint) Forward(w http.ResponseWriter, r *http.Request, id Identity, pass func(http.ResponseWriter, *http.Request) (backend io.ReadWriteCloser, err error)) error {
-	live, answer, err := e.receive(w, r, id)
+	live, answer, err := e.receive(w, r, id, true)
 	if err != nil {
 		return err
 	}

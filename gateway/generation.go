@@ -134,7 +134,7 @@ func (gen *Generation) Commit() error {
 // install makes gen the current generation. The caller holds mu.
 func (s *shared) install(gen *Generation) {
 	s.current, s.options = gen, gen.options
-	var orphans, failed []*slot
+	var orphans, failed, changed []*slot
 	for name, sl := range s.slots {
 		e := gen.endpoints[name]
 		if e == nil {
@@ -143,24 +143,28 @@ func (s *shared) install(gen *Generation) {
 			}
 			continue
 		}
-		sl.current.Store(e)
+		if old := sl.current.Swap(e); old != nil && old.o.Forwarding != e.o.Forwarding {
+			changed = append(changed, sl)
+		}
 		sl.removed.Store(false)
 		if e.failed != nil {
 			failed = append(failed, sl)
 		}
 	}
-	s.evict(orphans, CloseGoingAway, reasonRemoved)
-	s.evict(failed, CloseInternalError, reasonFailed)
+	s.evict(orphans, CloseGoingAway, reasonRemoved, (*Client).exists)
+	s.evict(failed, CloseInternalError, reasonFailed, (*Client).exists)
+	s.evict(changed, CloseServiceRestart, reasonChanged, (*Client).isOfOtherKind)
 }
 
-// evict closes all clients of these slots, in the background.
-func (s *shared) evict(slots []*slot, code int, reason string) {
+// evict closes the clients of these slots that which is true for, in the
+// background.
+func (s *shared) evict(slots []*slot, code int, reason string, which func(*Client) bool) {
 	if len(slots) == 0 || s.draining {
 		return
 	}
 	o := s.options
 	s.helper("evict", func() {
-		clients := slices.DeleteFunc(s.registry.everybody(), func(c *Client) bool { return !slices.Contains(slots, c.slot) })
+		clients := slices.DeleteFunc(s.registry.everybody(), func(c *Client) bool { return !slices.Contains(slots, c.slot) || !which(c) })
 		s.closePaced(s.ctx, clients, code, reason, o)
 	})
 }

@@ -64,7 +64,7 @@ func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) error {
 // and the caller answers. A handshake at an endpoint whose generation is being
 // prepared waits until it is committed or closed.
 func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request, id Identity) error {
-	live, answer, err := e.receive(w, r, id)
+	live, answer, err := e.receive(w, r, id, false)
 	if err != nil {
 		return err
 	}
@@ -108,13 +108,17 @@ func (c *Client) opened() {
 
 // receive decides about a handshake before anything is known of the client but
 // its request. It returns the endpoint in force and the way to answer.
-func (e *Endpoint) receive(w http.ResponseWriter, r *http.Request, id Identity) (*Endpoint, *answer, error) {
+func (e *Endpoint) receive(w http.ResponseWriter, r *http.Request, id Identity, forward bool) (*Endpoint, *answer, error) {
 	if err := checkRequest(r); err != nil {
 		return nil, nil, err
 	}
 	live, err := e.inForce(r.Context())
 	if err != nil {
 		return nil, nil, err
+	}
+	if live.o.Forwarding != forward {
+		// An old server that still has a connection asks in the old way.
+		return nil, nil, refuse(http.StatusServiceUnavailable, errors.New(reasonChanged), "Retry-After", retryAfter)
 	}
 	if why, ok := live.origins.allow(r); !ok {
 		live.logOrigin(r, id, why)

@@ -39,6 +39,8 @@ func (c *Client) closeIfLate() {
 		c.close(CloseReason{Code: CloseGoingAway, Reason: reasonRemoved}, false)
 	case c.slot.current.Load().failed != nil:
 		c.close(CloseReason{Code: CloseInternalError, Reason: reasonFailed}, false)
+	case c.isOfOtherKind():
+		c.close(CloseReason{Code: CloseServiceRestart, Reason: reasonChanged}, false)
 	}
 }
 

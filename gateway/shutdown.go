@@ -74,6 +74,7 @@ const (
 	reasonShutdown = "server is shutting down"
 	reasonRemoved  = "endpoint was removed"
 	reasonFailed   = "logic failed to start"
+	reasonChanged  = "endpoint has changed"
 	reasonIdle     = "idle timeout"
 )
 

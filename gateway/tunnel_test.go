@@ -26,7 +26,7 @@ type joined struct {
 func joinTunnel(t *testing.T, o gateway.EndpointOptions, early ...[]byte) *joined {
 	t.Helper()
 	j := &joined{log: &gatewaytest.Log{}}
-	o.Logger = j.log.Logger()
+	o.Logger, o.Forwarding = j.log.Logger(), true
 	e := gatewaytest.Endpoint(t, "test", o)
 	backends := make(chan *rawPeer, 1)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -281,7 +281,7 @@ func TestTunnelTimeOuts(t *testing.T) {
 // A backend that refuses, and one that cannot be reached, cost nothing.
 func TestRefusalOfTheBackendReachesTheClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{MaxClients: 1})
+		e := gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{MaxClients: 1, Forwarding: true})
 		unreachable := errors.New("no route")
 		s := gatewaytest.ServeHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			err := e.Forward(w, r, gateway.Identity{}, func(w http.ResponseWriter, r *http.Request) (io.ReadWriteCloser, error) {

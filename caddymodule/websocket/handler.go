@@ -265,6 +265,7 @@ func (h *Handler) checkOptions() error {
 // options returns the engine's options, without logic.
 func (h *Handler) options() (gateway.EndpointOptions, error) {
 	o := gateway.EndpointOptions{
+		Forwarding:      h.ReverseProxyRaw != nil,
 		Logger:          h.log,
 		Origins:         h.Origins,
 		Subprotocols:    h.Subprotocols,

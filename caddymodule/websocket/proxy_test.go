@@ -244,3 +244,19 @@ func TestOptionsBesideReverseProxyAreRefusedInJSON(t *testing.T) {
 		t.Errorf("loaded with %v", err)
 	}
 }
+
+// The two kinds have nothing to say to each other's clients: these come back.
+func TestEndpointThatChangesItsKindClosesWith1012(t *testing.T) {
+	b := newBackend(t, false)
+	logic, forward := "HTTP {\n websocket /ws {\n logic echo\n}\n}\n", "HTTP {\n websocket /ws {\n reverse_proxy "+b.addr()+"\n}\n}\n"
+	s := start(t, logic)
+	c := s.dial("ws:/ws")
+	c.ask("tom", "tom")
+	s.mustLoad("", forward)
+	c.wantClose(1012)
+	c = s.dial("ws:/ws")
+	fields(t, c)
+	s.mustLoad("", logic)
+	c.wantClose(1012)
+	s.dial("ws:/ws").ask("tom", "tom")
+}
