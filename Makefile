@@ -24,7 +24,7 @@ build: ## build bin/caddy
 run: ## run the example on https://localhost:4431
 	go run ./cmd/caddy run --config Caddyfile.example
 
-test: ## run all tests with the race detector, browsers and xcaddy included
+test: ## run all tests with the race detector; browsers, foreign clients, xcaddy included
 	$(NORACE)
 	$(TEST)
 	cd e2e && $(TEST)

@@ -189,7 +189,7 @@ func (c *Client) push(m *outgoing) error {
 		return ErrForwarded
 	}
 	o := &c.slot.current.Load().o
-	err := c.queue.push(m.frameFor(c, o), o.SendBuffer, o.WhenFull)
+	err := c.queue.push(m.frameFor(c, o), o.SendBuffer+maxServerHeader, o.WhenFull)
 	if err == ErrQueueFull && o.WhenFull == CloseWhenFull { //nolint:errorlint // never wrapped
 		c.close(CloseReason{Code: CloseTryAgainLater, Reason: "send buffer is full"}, true)
 	}
@@ -228,9 +228,7 @@ func (c *Client) close(reason CloseReason, discard bool) bool {
 		}
 	case reason.Code == CloseAbnormal:
 		c.queue.stop(ErrClosed)
-	case reason.ByPeer:
-		c.queue.close(newCloseFrame(reason.Code, ""), discard) // the code is echoed (RFC 6455 section 5.5.1)
-	default:
+	default: // the peer's is echoed (RFC 6455 section 5.5.1)
 		c.queue.close(newCloseFrame(reason.Code, reason.Reason), discard)
 	}
 	return true

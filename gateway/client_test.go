@@ -207,8 +207,8 @@ func TestConnectionIsLoggedWhenItComesAndGoes(t *testing.T) {
 			"messages_in": int64(1), "messages_out": int64(1),
 			// masked: 6 bytes of header, 5 of text, and a close of 6 + 2 + 4
 			"bytes_in": int64(11 + 12),
-			// 2 of header, 5 of text, and a close of 2 + 2
-			"bytes_out": int64(7 + 4),
+			// 2 of header, 5 of text, and the close echoed: 2 + 2 + 4
+			"bytes_out": int64(7 + 8),
 		})
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -69,7 +70,8 @@ type EndpointOptions struct {
 	MessageRate Rate
 
 	// SendBuffer is how many bytes may wait for one client. When it is full,
-	// WhenFull decides. Zero means 1 MiB; negative is an error.
+	// WhenFull decides. A message of exactly so many bytes fits. Zero means 1 MiB,
+	// or MaxMessageSize if that is more; negative is an error.
 	SendBuffer int64
 
 	// WhenFull decides about a message that finds the send buffer full.
@@ -160,7 +162,7 @@ func (e *Endpoint) normalize() error {
 		def   int64
 	}{
 		{"max message size", &o.MaxMessageSize, DefaultMaxMessageSize},
-		{"send buffer", &o.SendBuffer, DefaultSendBuffer},
+		{"send buffer", &o.SendBuffer, 0},
 		{"write timeout", (*int64)(&o.WriteTimeout), int64(DefaultWriteTimeout)},
 		{"ping timeout", (*int64)(&o.PingTimeout), int64(DefaultPingTimeout)},
 		{"idle timeout", (*int64)(&o.IdleTimeout), 0},
@@ -171,6 +173,12 @@ func (e *Endpoint) normalize() error {
 		if *n.value == 0 {
 			*n.value = n.def
 		}
+	}
+	if o.SendBuffer == 0 { // what came in can be sent back
+		o.SendBuffer = max(DefaultSendBuffer, o.MaxMessageSize)
+	}
+	if o.SendBuffer > math.MaxInt64-maxServerHeader {
+		return fmt.Errorf("send buffer of %d bytes: allowed are less", o.SendBuffer)
 	}
 	if o.PingInterval == 0 {
 		o.PingInterval = DefaultPingInterval

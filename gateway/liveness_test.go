@@ -280,3 +280,23 @@ func TestTooManyMessagesCloseWith1008(t *testing.T) {
 		c.WantClose(gateway.ClosePolicyViolation)
 	})
 }
+
+// What may come in can be sent back, whatever the limit.
+func TestMessageOfTheLargestSizeCanBeEchoed(t *testing.T) {
+	for _, limit := range []int64{0, 100, 3 << 20} {
+		synctest.Test(t, func(t *testing.T) {
+			c := serve(t, gateway.EndpointOptions{Logic: &gatewaytest.Recorder{Message: echo}, MaxMessageSize: limit}).Dial("/test")
+			size := limit
+			if size == 0 {
+				size = gateway.DefaultMaxMessageSize
+			}
+			message := strings.Repeat("x", int(size))
+			for range 3 {
+				c.Send(message)
+				if got := c.Receive(); got != message {
+					t.Errorf("%d bytes came back as %d", size, len(got))
+				}
+			}
+		})
+	}
+}

@@ -133,7 +133,8 @@ type MessageRate struct {
 
 // SendBuffer is a client's queue.
 type SendBuffer struct {
-	// Size is how many bytes may wait. Default: 1 MiB.
+	// Size is how many bytes may wait. Default: 1 MiB, or max_message_size if that is
+	// more.
 	Size int64 `json:"size,omitempty"`
 
 	// WhenFull is what happens to a message that does not fit: `close` closes the

@@ -564,7 +564,7 @@ func TestClientIsLoggedWhenItComesAndGoes(t *testing.T) {
 	}
 	gone := s.log.wait(t, "client gone", append(who, "client", id,
 		"code", 4001.0, "reason", "bye", "messages_in", 1.0, "messages_out", 1.0,
-		"bytes_in", float64(6+5+6+2+3), "bytes_out", float64(2+5+2+2))...) // the answer to a close has no reason
+		"bytes_in", float64(6+5+6+2+3), "bytes_out", float64(2+5+2+2+3))...)
 	if d, ok := gone["duration"].(float64); !ok || d <= 0 || d > wait.Seconds() {
 		t.Errorf("the duration is %v", gone["duration"])
 	}
