@@ -91,7 +91,7 @@ type EndpointOptions struct {
 	PingTimeout  time.Duration
 
 	// Heartbeat is for clients that answer text of the application's, but hide
-	// pings from their code. The zero value sends none.
+	// pings from their code: browsers. The zero value sends none.
 	Heartbeat Heartbeat
 
 	// IdleTimeout closes a client with 1001 that has sent no message for so long;
@@ -110,9 +110,9 @@ type Rate struct {
 	Burst     int
 }
 
-// Heartbeat sends Text as a text message after so much silence, again after as
-// much more, and cuts the connection when MaxUnanswered of them have been
-// followed by nothing but silence.
+// Heartbeat sends Text as a text message when the client has sent no message for
+// Interval, again after as long, and cuts the connection when MaxUnanswered of
+// them have been followed by no message. Pongs do not count.
 type Heartbeat struct {
 	Interval      time.Duration
 	Text          string

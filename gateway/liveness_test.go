@@ -152,6 +152,32 @@ func TestHeartbeatIsSentIntoSilenceAndCounted(t *testing.T) {
 	})
 }
 
+// A browser answers pings behind its page's back: the page must be asked, too.
+func TestHeartbeatIsSentToAClientThatAnswersPings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		logic := &gatewaytest.Recorder{}
+		c := serve(t, gateway.EndpointOptions{
+			Logic: logic, Heartbeat: gateway.Heartbeat{Interval: 55 * time.Second, Text: "are you there", MaxUnanswered: 2},
+		}).Dial("/test")
+		start := time.Now()
+		beats := 0
+		for {
+			_, data, err := c.Conn.ReadMessage() // which answers pings
+			if err != nil {
+				break
+			}
+			if string(data) == "are you there" {
+				beats++
+			}
+		}
+		within(t, start, 3*55*time.Second)
+		if beats != 2 {
+			t.Errorf("%d heartbeats were sent, want 2", beats)
+		}
+		logic.Want(t, "connect", "close 1006 no answer to 2 heartbeats")
+	})
+}
+
 func TestIdleClientIsClosedWith1001(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()

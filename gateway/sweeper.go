@@ -13,12 +13,12 @@ const slowCallback = 10 * time.Second
 
 // watch is what the sweeper remembers of a client. Nobody else uses it.
 type watch struct {
-	pingAt    int64 // when the ping that is unanswered went out; 0 if none is
-	pingBytes int64 // how many bytes had been received then
-	beatAt    int64 // when the last heartbeat was sent
-	beatBytes int64 // how many bytes had been received then
-	beats     int   // how many were followed by silence
-	reported  int64 // the callback, by its beginning, that was reported as slow
+	pingAt       int64 // when the ping that is unanswered went out; 0 if none is
+	pingBytes    int64 // how many bytes had been received then
+	beatAt       int64 // when the last heartbeat was sent
+	beatMessages int64 // how many messages had been received then
+	beats        int   // how many were followed by no message
+	reported     int64 // the callback, by its beginning, that was reported as slow
 }
 
 // sweep is the one goroutine that watches over all clients, so that an idle
@@ -83,14 +83,8 @@ func (c *Client) sweep(now int64) {
 	}
 	c.sweepPing(now, heard, o)
 	c.sweepHeartbeat(now, heard, o.Heartbeat)
-	if idle := o.IdleTimeout; idle > 0 {
-		last := c.lastMessage.Load()
-		if c.wire.partial.Load() {
-			last = max(last, heard) // a long upload
-		}
-		if since(last) >= idle {
-			c.close(CloseReason{Code: CloseGoingAway, Reason: reasonIdle}, false)
-		}
+	if o.IdleTimeout > 0 && since(c.lastSaid(heard)) >= o.IdleTimeout {
+		c.close(CloseReason{Code: CloseGoingAway, Reason: reasonIdle}, false)
 	}
 }
 
@@ -119,16 +113,19 @@ func (c *Client) sweepPing(now, heard int64, o *EndpointOptions) {
 	}
 }
 
+// sweepHeartbeat sends the text to a client that has sent no message for so long,
+// and cuts it off if that was answered by none. Pongs do not count: a browser
+// sends them whether its page is alive or not.
 func (c *Client) sweepHeartbeat(now, heard int64, h Heartbeat) {
 	if h.Interval == 0 {
 		return
 	}
 	w := &c.watch
-	received := c.wire.bytesIn.Load()
-	if received != w.beatBytes {
+	received := c.messagesIn.Load()
+	if received != w.beatMessages {
 		w.beats, w.beatAt = 0, 0
 	}
-	if time.Duration(now-max(heard, w.beatAt)) < h.Interval {
+	if time.Duration(now-max(c.lastSaid(heard), w.beatAt)) < h.Interval {
 		return
 	}
 	if w.beats >= h.MaxUnanswered {
@@ -136,8 +133,18 @@ func (c *Client) sweepHeartbeat(now, heard int64, h Heartbeat) {
 		return
 	}
 	w.beats++
-	w.beatAt, w.beatBytes = now, received
+	w.beatAt, w.beatMessages = now, received
 	_ = c.push(&outgoing{message: Text(h.Text)}) // a queue that is full has its own consequences
+}
+
+// lastSaid returns when the client's last message had been handled, or for one
+// that is still coming in, when something of it came last.
+func (c *Client) lastSaid(heard int64) int64 {
+	last := c.lastMessage.Load()
+	if c.wire.partial.Load() {
+		return max(last, heard)
+	}
+	return last
 }
 
 // reportSlow logs a callback that does not return, once.

@@ -94,7 +94,8 @@ type Handler struct {
 	// Ping finds out whether a silent client is still there.
 	Ping *Ping `json:"ping,omitempty"`
 
-	// Heartbeat sends a text of the application's to silent clients. Default: none.
+	// Heartbeat sends a text of the application's to clients that send no messages.
+	// Default: none.
 	Heartbeat *Heartbeat `json:"heartbeat,omitempty"`
 
 	// IdleTimeout closes a client with 1001 that has sent no message for so long.
@@ -155,13 +156,14 @@ type Ping struct {
 
 // Heartbeat is a sign of life that a page's own code can see.
 type Heartbeat struct {
-	// Interval is after how much silence the text is sent.
+	// Interval is after how long without a message the text is sent. Pongs do not
+	// count.
 	Interval caddy.Duration `json:"interval"`
 
 	// Text is what is sent, as it stands.
 	Text string `json:"text"`
 
-	// MaxUnanswered is how many of them may be followed by nothing but silence.
+	// MaxUnanswered is how many of them may be followed by no message.
 	MaxUnanswered int `json:"max_unanswered"`
 }
 

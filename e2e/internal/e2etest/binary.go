@@ -4,44 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 )
 
-// Binary builds cmd/caddy, once per test process and with the race detector if the
-// test has it too, and returns the path of the result.
+// Binary builds cmd/caddy as Program does.
 func Binary(t testing.TB) string {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return Program(t, "./cmd/caddy")
 }
-
-var binary = sync.OnceValues(func() (string, error) {
-	if workDir == "" {
-		return "", errors.New("the package has no TestMain that calls e2etest.Main")
-	}
-	root, err := repoRoot()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(workDir, "caddy")
-	args := []string{"build", "-o", path}
-	if raceEnabled {
-		args = append(args, "-race")
-	}
-	// In the root module, not from here: the versions are those that users get.
-	cmd := exec.Command("go", append(args, "./cmd/caddy")...)
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building cmd/caddy: %w\n%s", err, out)
-	}
-	return path, nil
-})
 
 // repoRoot returns the folder of the product's go.mod: the parent of this module's.
 // go test runs a test in the folder of its package, which is somewhere below.

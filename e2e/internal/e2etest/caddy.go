@@ -65,8 +65,13 @@ type Caddy struct {
 // is NAME=value.
 func StartCaddy(t testing.TB, dir, caddyfile string, env ...string) *Caddy {
 	t.Helper()
-	bin := Binary(t)
+	return StartProgram(t, Binary(t), dir, caddyfile, env...)
+}
 
+// StartProgram is StartCaddy for another Caddy than Binary, like those of Program and
+// XCaddy.
+func StartProgram(t testing.TB, bin, dir, caddyfile string, env ...string) *Caddy {
+	t.Helper()
 	private, err := os.MkdirTemp("", "caddy") //nolint:usetesting // with a test name in it, the path of the socket may be too long
 	if err != nil {
 		t.Fatal(err)

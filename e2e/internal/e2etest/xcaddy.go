@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -18,58 +17,47 @@ const xcaddyTimeout = 15 * time.Minute
 const modulePath = "github.com/caddy-websocket/caddy-websocket"
 
 // XCaddy builds Caddy with everything stock, by the command that the README gives to
-// users of a checkout, once per test process. It returns the path of the result.
+// users of a checkout, and with packages of the product's module beside it, like
+// examples/realip; each once per test process. It returns the path of the result.
 //
 // xcaddy is a tool of this module's go.mod. It sees no network: only modules that the
 // checksums of our go.mod files have vouched for, as the module cache has them.
-func XCaddy(t testing.TB) string {
+func XCaddy(t testing.TB, packages ...string) string {
 	t.Helper()
-	path, err := xcaddy()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return built(t, "xcaddy "+strings.Join(packages, " "), func(path, root string) error {
+		ctx, cancel := context.WithTimeout(context.Background(), xcaddyTimeout)
+		defer cancel()
+		tool := path + "-xcaddy"
+		if _, err := run(ctx, filepath.Join(root, "e2e"), nil, "go", "build", "-o", tool, "github.com/caddyserver/xcaddy/cmd/xcaddy"); err != nil {
+			return err
+		}
+		// xcaddy tidies a go.mod of its own, for which go reads more modules than our build does.
+		if _, err := run(ctx, root, nil, "go", "mod", "download"); err != nil {
+			return err
+		}
+		caddyVersion, err := run(ctx, root, nil, "go", "list", "-m", "-f", "{{.Version}}", "github.com/caddyserver/caddy/v2")
+		if err != nil {
+			return err
+		}
+		modCache, err := run(ctx, root, nil, "go", "env", "GOMODCACHE")
+		if err != nil {
+			return err
+		}
+		args := []string{"build", "--output", path, "--with", modulePath + "/caddymodule"}
+		for _, pkg := range packages {
+			args = append(args, "--with", modulePath+"/"+pkg)
+		}
+		_, err = run(ctx, root, []string{
+			// The version of our go.mod, not the newest: a test must not change by itself.
+			"CADDY_VERSION=" + caddyVersion,
+			"GOPROXY=file://" + filepath.ToSlash(modCache) + "/cache/download",
+			"GOSUMDB=off",
+			"GOFLAGS=-mod=mod",
+			"GOWORK=off",
+		}, tool, append(args, "--replace", modulePath+"=.")...)
+		return err
+	})
 }
-
-var xcaddy = sync.OnceValues(func() (string, error) {
-	if workDir == "" {
-		return "", fmt.Errorf("the package has no TestMain that calls e2etest.Main")
-	}
-	root, err := repoRoot()
-	if err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), xcaddyTimeout)
-	defer cancel()
-
-	tool := filepath.Join(workDir, "xcaddy")
-	if _, err := run(ctx, filepath.Join(root, "e2e"), nil, "go", "build", "-o", tool, "github.com/caddyserver/xcaddy/cmd/xcaddy"); err != nil {
-		return "", err
-	}
-	// xcaddy tidies a go.mod of its own, for which go reads more modules than our build does.
-	if _, err := run(ctx, root, nil, "go", "mod", "download"); err != nil {
-		return "", err
-	}
-	caddyVersion, err := run(ctx, root, nil, "go", "list", "-m", "-f", "{{.Version}}", "github.com/caddyserver/caddy/v2")
-	if err != nil {
-		return "", err
-	}
-	modCache, err := run(ctx, root, nil, "go", "env", "GOMODCACHE")
-	if err != nil {
-		return "", err
-	}
-
-	path := filepath.Join(workDir, "xcaddy-caddy")
-	_, err = run(ctx, root, []string{
-		// The version of our go.mod, not the newest: a test must not change by itself.
-		"CADDY_VERSION=" + caddyVersion,
-		"GOPROXY=file://" + filepath.ToSlash(modCache) + "/cache/download",
-		"GOSUMDB=off",
-		"GOFLAGS=-mod=mod",
-		"GOWORK=off",
-	}, tool, "build", "--output", path, "--with", modulePath+"/caddymodule", "--replace", modulePath+"=.")
-	return path, err
-})
 
 // run returns what the command printed on its standard output, trimmed.
 func run(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
