@@ -128,6 +128,14 @@ func (c *Client) Groups() []string {
 	return slices.Sorted(maps.Keys(c.groups))
 }
 
+// In tells whether the client is in a group.
+func (c *Client) In(group string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, in := c.groups[group]
+	return in
+}
+
 // Context returns a context that is cancelled when the connection is gone, just
 // before OnClose, and when the gateway ends.
 func (c *Client) Context() context.Context {
@@ -181,6 +189,15 @@ func (c *Client) Send(m Message) error {
 		return err
 	}
 	return c.push(&outgoing{message: m})
+}
+
+// SendJSON sends v as encoding/json writes it, in a text message, as Send does.
+func (c *Client) SendJSON(v any) error {
+	m, err := JSON(v)
+	if err != nil {
+		return err
+	}
+	return c.Send(m)
 }
 
 // push queues a message that has been checked.

@@ -269,3 +269,20 @@ func TestNamesAreBounded(t *testing.T) {
 		}
 	})
 }
+
+func TestClientKnowsItsGroups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tn := newTown(t)
+		ann := tn.Gateway.Client(tn.id("ann"))
+		if !ann.In("x") || ann.In("y") || !slices.Equal(ann.Groups(), []string{"x"}) {
+			t.Errorf("ann is in %v, in x: %v, in y: %v", ann.Groups(), ann.In("x"), ann.In("y"))
+		}
+		if err := ann.SendJSON(map[string]int{"a": 1}); err != nil {
+			t.Error(err)
+		}
+		tn.conns["ann"].Want(`{"a":1}`)
+		if err := ann.SendJSON(func() {}); err == nil {
+			t.Error("a function is taken for JSON")
+		}
+	})
+}

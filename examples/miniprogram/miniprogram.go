@@ -158,7 +158,7 @@ func (p *MiniProgram) OnConnect(c *gateway.Client, r *http.Request) error {
 			return err
 		}
 		c.SetValue(u)
-		return send(c, event{Type: "welcome", Resumed: &resumed, Notes: u.list()})
+		return c.SendJSON(event{Type: "welcome", Resumed: &resumed, Notes: u.list()})
 	})
 }
 
@@ -191,26 +191,18 @@ func (p *MiniProgram) OnMessage(c *gateway.Client, m gateway.Message) error {
 	}
 	var q request
 	if m.Type != gateway.TextMessage || json.Unmarshal(m.Data, &q) != nil {
-		return send(c, event{Type: "error", Error: `not understood: send text like {"type":"note","text":"..."}`})
+		return c.SendJSON(event{Type: "error", Error: `not understood: send text like {"type":"note","text":"..."}`})
 	}
 	switch q.Type {
 	case "ping":
-		return send(c, event{Type: "pong"})
+		return c.SendJSON(event{Type: "pong"})
 	case "note":
 		if strings.TrimSpace(q.Text) == "" || utf8.RuneCountInString(q.Text) > maxNote {
-			return send(c, event{Type: "error", Error: fmt.Sprintf("a note has 1 to %d characters", maxNote)})
+			return c.SendJSON(event{Type: "error", Error: fmt.Sprintf("a note has 1 to %d characters", maxNote)})
 		}
-		return send(c, event{Type: "noted", Notes: u.note(q.Text)})
+		return c.SendJSON(event{Type: "noted", Notes: u.note(q.Text)})
 	}
-	return send(c, event{Type: "error", Error: "unknown type: allowed are note, ping"})
-}
-
-func send(c *gateway.Client, e event) error {
-	m, err := gateway.JSON(e)
-	if err != nil {
-		return err
-	}
-	return c.Send(m)
+	return c.SendJSON(event{Type: "error", Error: "unknown type: allowed are note, ping"})
 }
 
 // appID returns the appid that the Referer names, or "". WeChat sets the Referer to

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -115,7 +114,7 @@ type member struct {
 func (r *Rooms) OnConnect(c *gateway.Client, _ *http.Request) error {
 	rooms := r.rooms(c)
 	user := c.User()
-	if err := send(c, event{Type: "welcome", Client: c.ID(), IP: c.RealIP(), User: &user, Rooms: rooms}); err != nil {
+	if err := c.SendJSON(event{Type: "welcome", Client: c.ID(), IP: c.RealIP(), User: &user, Rooms: rooms}); err != nil {
 		return err
 	}
 	for _, room := range rooms {
@@ -129,14 +128,14 @@ func (r *Rooms) OnConnect(c *gateway.Client, _ *http.Request) error {
 // OnMessage does what the client asks for.
 func (r *Rooms) OnMessage(c *gateway.Client, m gateway.Message) error {
 	if m.Type != gateway.TextMessage {
-		return send(c, event{Type: "error", Error: "binary messages mean nothing here: send JSON objects as text"})
+		return c.SendJSON(event{Type: "error", Error: "binary messages mean nothing here: send JSON objects as text"})
 	}
 	if data := bytes.TrimSpace(m.Data); len(data) == 0 || data[0] != '{' {
 		return r.sayEverywhere(c, m.String())
 	}
 	var q request
 	if err := json.Unmarshal(m.Data, &q); err != nil {
-		return send(c, event{Type: "error", Error: fmt.Sprintf("not a JSON object that is understood here: %v", err)})
+		return c.SendJSON(event{Type: "error", Error: fmt.Sprintf("not a JSON object that is understood here: %v", err)})
 	}
 	return r.answer(c, q)
 }
@@ -152,7 +151,7 @@ func (r *Rooms) answer(c *gateway.Client, q request) error {
 	var problem string
 	switch q.Type {
 	case "ping":
-		return send(c, event{Type: "pong"})
+		return c.SendJSON(event{Type: "pong"})
 	case "join":
 		if r.in(c, q.Room) {
 			problem = "you are in this room already"
@@ -173,7 +172,7 @@ func (r *Rooms) answer(c *gateway.Client, q request) error {
 	default:
 		problem = fmt.Sprintf("unknown type %.50q: allowed are join, leave, say, members, ping", q.Type)
 	}
-	return send(c, event{Type: "error", Request: q.Type, Room: q.Room, Error: problem})
+	return c.SendJSON(event{Type: "error", Request: q.Type, Room: q.Room, Error: problem})
 }
 
 // answerMember answers what only members of the room may ask.
@@ -186,7 +185,7 @@ func (r *Rooms) answerMember(c *gateway.Client, q request) error {
 		if err := r.announce(c, "left", q.Room); err != nil {
 			return err
 		}
-		return send(c, r.news(c, "left", q.Room))
+		return c.SendJSON(r.news(c, "left", q.Room))
 	case "say":
 		return r.say(c, q.Room, q.Text)
 	}
@@ -199,13 +198,13 @@ func (r *Rooms) answerMember(c *gateway.Client, q request) error {
 		members = append(members, member{other.ID, other.User})
 	}
 	more := list.Next != ""
-	return send(c, event{Type: "members", Room: q.Room, Members: members, More: &more})
+	return c.SendJSON(event{Type: "members", Room: q.Room, Members: members, More: &more})
 }
 
 func (r *Rooms) sayEverywhere(c *gateway.Client, text string) error {
 	rooms := r.rooms(c)
 	if len(rooms) == 0 {
-		return send(c, event{Type: "error", Request: "say", Error: "you are in no room: join one"})
+		return c.SendJSON(event{Type: "error", Request: "say", Error: "you are in no room: join one"})
 	}
 	for _, room := range rooms {
 		if err := r.say(c, room, text); err != nil {
@@ -245,14 +244,6 @@ func (r *Rooms) tell(c *gateway.Client, room string, e event) error {
 	return err
 }
 
-func send(c *gateway.Client, e event) error {
-	m, err := gateway.JSON(e)
-	if err != nil {
-		return err
-	}
-	return c.Send(m)
-}
-
 // rooms returns the rooms that the client is in, sorted.
 func (r *Rooms) rooms(c *gateway.Client) []string {
 	rooms := []string{}
@@ -265,7 +256,7 @@ func (r *Rooms) rooms(c *gateway.Client) []string {
 }
 
 func (r *Rooms) in(c *gateway.Client, room string) bool {
-	return room != "" && slices.Contains(c.Groups(), r.Prefix+room)
+	return room != "" && c.In(r.Prefix+room)
 }
 
 // UnmarshalCaddyfile sets up the logic from the lines:

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net"
 	"net/http"
@@ -300,7 +301,7 @@ func (c *Caddy) waitReady() error {
 // an issuer fail.
 func (c *Caddy) waitCertificates() {
 	c.t.Helper()
-	wanted := map[any]bool{}
+	wanted, names := map[any]bool{}, map[string]bool{}
 	serving := false
 	deadline := time.After(certTimeout)
 	for seen := 0; !serving || len(wanted) > 0; {
@@ -312,6 +313,7 @@ func (c *Caddy) waitCertificates() {
 				domains, _ := entry["domains"].([]any)
 				for _, domain := range domains {
 					wanted[domain] = true
+					names[fmt.Sprint(domain)] = true
 				}
 			case "certificate obtained successfully":
 				delete(wanted, entry["identifier"])
@@ -329,6 +331,29 @@ func (c *Caddy) waitCertificates() {
 		case <-deadline:
 			c.t.Logf("no certificate after %v: %v", certTimeout, slices.Collect(maps.Keys(wanted)))
 			return
+		}
+	}
+	c.awaitServed(maps.Keys(names))
+}
+
+// awaitServed waits until the certificates are served, which is a moment after the log has
+// said that they are there: until then handshakes fail with an internal error.
+func (c *Caddy) awaitServed(names iter.Seq[string]) {
+	ctx, cancel := context.WithTimeout(context.Background(), certTimeout)
+	defer cancel()
+	for name := range names {
+		for _, addr := range c.listeners() {
+			dialer := tls.Dialer{Config: &tls.Config{ServerName: name, InsecureSkipVerify: true}} //nolint:gosec // it only asks whether there is a certificate
+			for ctx.Err() == nil {
+				conn, err := dialer.DialContext(ctx, "tcp", addr)
+				if err == nil {
+					conn.Close()
+				}
+				if err == nil || !strings.Contains(err.Error(), "tls: internal error") { // or no TLS there, or not for that name
+					break
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
 		}
 	}
 }

@@ -19,6 +19,15 @@ func (c *Caddy) Listeners() []string {
 	if runtime.GOOS != "linux" {
 		c.t.Skip("asking the system who listens needs Linux's /proc")
 	}
+	return c.listeners()
+}
+
+// listeners is Listeners, and empty on other systems.
+func (c *Caddy) listeners() []string {
+	c.t.Helper()
+	if runtime.GOOS != "linux" {
+		return nil
+	}
 	proc := fmt.Sprintf("/proc/%d", c.cmd.Process.Pid)
 	sockets := make(map[string]bool)
 	fds, err := os.ReadDir(filepath.Join(proc, "fd"))
