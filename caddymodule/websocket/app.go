@@ -131,12 +131,19 @@ func (s onStarted) Handle(context.Context, caddy.Event) error {
 
 // commit puts the endpoints in force. Caddy calls it when all apps have started.
 func (a *App) commit() {
+	shares := a.allShares()
+	for _, name := range slices.Sorted(maps.Keys(shares)) {
+		// What failed is logged by the endpoint, and it is too late to refuse.
+		_ = shares[name].generation.Commit()
+	}
+}
+
+// allShares returns a copy of shares, so that nothing is called with the lock
+// held: logic may ask for a gateway.
+func (a *App) allShares() map[string]*share {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(a.shares)) {
-		// What failed is logged by the endpoint, and it is too late to refuse.
-		_ = a.shares[name].generation.Commit()
-	}
+	return maps.Clone(a.shares)
 }
 
 // Stop waits, for drain_timeout at most, until nothing runs for this
@@ -144,9 +151,7 @@ func (a *App) commit() {
 // callbacks of its logic if a newer configuration has the gateway, too, and
 // otherwise, as when the process exits, the clients themselves.
 func (a *App) Stop() error {
-	a.mu.Lock()
-	shares := maps.Clone(a.shares)
-	a.mu.Unlock() // what runs may ask for a gateway
+	shares := a.allShares()
 	ctx, cancel := context.WithTimeout(context.Background(), a.drainTimeout())
 	defer cancel()
 	ended := make(chan error)

@@ -40,8 +40,9 @@ type probe struct {
 	cleaned atomic.Bool
 }
 
-// What a test wants to know of probes. The hook is called in OnConnect.
+// What a test wants to know of probes. The hooks are called in OnStart and OnConnect.
 var (
+	probeStart      atomic.Pointer[func()]
 	probeConnect    atomic.Pointer[func(*gateway.Client, *http.Request)]
 	callsAfterClean atomic.Int64
 )
@@ -53,6 +54,13 @@ func (*probe) CaddyModule() caddy.ModuleInfo {
 func (p *probe) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	d.AllArgs(&p.Text)
+	return nil
+}
+
+func (*probe) OnStart(*gateway.Gateway) error {
+	if hook := probeStart.Load(); hook != nil {
+		(*hook)()
+	}
 	return nil
 }
 

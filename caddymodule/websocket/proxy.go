@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -112,7 +113,7 @@ func (h *Handler) checkProxyOptions(given map[string]bool, d *caddyfile.Dispense
 	if !given["reverse_proxy"] {
 		return nil
 	}
-	for option := range given {
+	for _, option := range slices.Sorted(maps.Keys(given)) {
 		if option != "reverse_proxy" && !slices.Contains(besideProxy, option) {
 			return d.WrapErr(errBesideProxy(option))
 		}

@@ -443,6 +443,40 @@ func TestGatewayIsNotGivenAfterTheConfigurationsEnd(t *testing.T) {
 	}
 }
 
+// Logic may look for another gateway when it starts: nothing may be locked then that
+// this needs, or a reload would hang.
+func TestLogicMayAskForAGatewayWhenItStarts(t *testing.T) {
+	var app atomic.Pointer[websocket.App]
+	provision := func(ctx caddy.Context) error {
+		a, err := ctx.App("websocket")
+		if err != nil {
+			return err
+		}
+		app.Store(a.(*websocket.App))
+		return nil
+	}
+	start := func() {
+		answered := make(chan error, 1)
+		go func() {
+			_, err := app.Load().Gateway("")
+			answered <- err
+		}()
+		select {
+		case err := <-answered:
+			if err != nil {
+				t.Errorf("asking for a gateway in OnStart: %v", err)
+			}
+		case <-time.After(wait):
+			t.Error("asking for a gateway in OnStart blocks")
+		}
+	}
+	neighbourProvision.Store(&provision)
+	defer neighbourProvision.Store(nil)
+	probeStart.Store(&start)
+	defer probeStart.Store(nil)
+	startWith(t, "neighbour", "HTTP {\n websocket /ws {\n logic probe x\n}\n}\n").dial("ws:/ws").ask("text", "x")
+}
+
 // Servers are reloaded for years.
 func TestManyReloadsLeaveNothingBehind(t *testing.T) {
 	site := func(i int) string {
