@@ -272,12 +272,6 @@ func (c *Client) leaveRegistry(reason CloseReason) {
 	}
 }
 
-func (*Client) exists() bool { return true }
-
-// isOfOtherKind tells whether the client's endpoint has changed from logic to a
-// backend, or back.
-func (c *Client) isOfOtherKind() bool { return c.forwarded != c.slot.current.Load().o.Forwarding }
-
 func (c *Client) isClosing() bool { return c.closing.Load() }
 
 // Join puts the client into groups, all or none. Those that it is in already

@@ -42,18 +42,16 @@ func (c Compression) withDefaults() (Compression, error) {
 }
 
 // acceptDeflate looks for an offer of permessage-deflate that can be honoured
-// and returns the answer to it (RFC 7692 section 7.1). An offer that demands a
-// smaller window of the server is declined, since compress/flate has but one
-// size, and so is one with parameters that the RFC does not know.
-func acceptDeflate(h http.Header) (answer string, ok bool) {
-	for _, line := range h.Values("Sec-Websocket-Extensions") {
-		for offer := range strings.SplitSeq(line, ",") {
-			if answer, ok := acceptOffer(offer); ok {
-				return answer, true
-			}
+// and returns the answer to it (RFC 7692 section 7.1), or "". An offer that
+// demands a smaller window of the server is declined, since compress/flate has
+// but one size, and so is one with parameters that the RFC does not know.
+func acceptDeflate(h http.Header) string {
+	for offer := range listItems(h, "Sec-Websocket-Extensions") {
+		if answer, ok := acceptOffer(offer); ok {
+			return answer
 		}
 	}
-	return "", false
+	return ""
 }
 
 func acceptOffer(offer string) (answer string, ok bool) {

@@ -78,7 +78,7 @@ func (c *Client) runTunnel(early []byte) {
 		c.endContext()
 		c.forget(c.closeReason())
 	}()
-	c.closeIfLate()
+	c.closeIfDue()
 	c.tunnel.run(early)
 }
 

@@ -91,25 +91,24 @@ type shared struct {
 	cancel context.CancelFunc
 
 	// conns counts handshakes and clients; it is added to under mu, while
-	// draining is unset.
+	// stopping is open.
 	conns sync.WaitGroup
 	// helpers counts goroutines of the gateway's own: they end by themselves
 	// once the clients are gone and ctx is done.
 	helpers sync.WaitGroup
 
-	mu       sync.Mutex
-	draining bool             // guarded by mu; set once
-	slots    map[string]*slot // guarded by mu
-	living   []*Generation    // guarded by mu; prepared and not closed, oldest first
-	current  *Generation      // guarded by mu; nil before the first commit
-	served   *Generation      // guarded by mu; the one that Serve made
-	options  Options          // guarded by mu; of the current generation
+	mu      sync.Mutex
+	slots   map[string]*slot // guarded by mu
+	living  []*Generation    // guarded by mu; prepared and not closed, oldest first
+	current *Generation      // guarded by mu; nil before the first commit
+	served  *Generation      // guarded by mu; the one that Serve made
+	options Options          // guarded by mu; of the current generation
 
 	// commit serializes commits, which call logic and so cannot hold mu.
 	commit sync.Mutex
 
 	shutdown atomic.Bool   // Shutdown was called
-	stopping chan struct{} // closed when Shutdown begins
+	stopping chan struct{} // closed under mu when Shutdown begins
 	drained  chan struct{} // closed when Shutdown is through
 	drainErr error         // written before drained is closed
 }
@@ -176,6 +175,16 @@ func (g *Gateway) Serve(endpoints ...*Endpoint) error {
 		old.Close()
 	}
 	return startErr
+}
+
+// draining tells whether Shutdown has begun.
+func (s *shared) draining() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
 }
 
 // now returns monotonic nanoseconds that are never 0.

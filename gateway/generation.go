@@ -64,7 +64,7 @@ func (g *Gateway) Prepare(o Options) (*Generation, error) {
 	gen.g = &Gateway{shared: g.shared, tasks: newTasks(g.ctx, o.Logger)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.draining {
+	if g.draining() {
 		return nil, ErrShutdown
 	}
 	g.living = append(g.living, gen)
@@ -134,39 +134,22 @@ func (gen *Generation) Commit() error {
 // install makes gen the current generation. The caller holds mu.
 func (s *shared) install(gen *Generation) {
 	s.current, s.options = gen, gen.options
-	var orphans, failed, changed []*slot
+	due := false // somebody's endpoint is gone, or not what it was
 	for name, sl := range s.slots {
 		e := gen.endpoints[name]
 		if e == nil {
-			if sl.current.Load() != nil && !sl.removed.Swap(true) {
-				orphans = append(orphans, sl)
-			}
+			due = due || sl.current.Load() != nil && !sl.removed.Load()
+			sl.removed.Store(sl.current.Load() != nil)
 			continue
 		}
-		if old := sl.current.Swap(e); old != nil && old.o.Forwarding != e.o.Forwarding {
-			changed = append(changed, sl)
-		}
+		old := sl.current.Swap(e)
 		sl.removed.Store(false)
-		if e.failed != nil {
-			failed = append(failed, sl)
-		}
+		due = due || e.failed != nil || old != nil && old.o.Forwarding != e.o.Forwarding
 	}
-	s.evict(orphans, CloseGoingAway, reasonRemoved, (*Client).exists)
-	s.evict(failed, CloseInternalError, reasonFailed, (*Client).exists)
-	s.evict(changed, CloseServiceRestart, reasonChanged, (*Client).isOfOtherKind)
-}
-
-// evict closes the clients of these slots that which is true for, in the
-// background.
-func (s *shared) evict(slots []*slot, code int, reason string, which func(*Client) bool) {
-	if len(slots) == 0 || s.draining {
-		return
+	if due && !s.draining() {
+		o := s.options
+		s.helper("evict", func() { s.closePaced(s.ctx, s.registry.everybody(), o) })
 	}
-	o := s.options
-	s.helper("evict", func() {
-		clients := slices.DeleteFunc(s.registry.everybody(), func(c *Client) bool { return !slices.Contains(slots, c.slot) || !which(c) })
-		s.closePaced(s.ctx, clients, code, reason, o)
-	})
 }
 
 // Stop ends what runs for the generation once another is in force: its tasks are
@@ -239,6 +222,7 @@ func (gen *Generation) Close() {
 func (s *shared) forgetSlots() {
 	maps.DeleteFunc(s.slots, func(name string, sl *slot) bool {
 		named := slices.ContainsFunc(s.living, func(gen *Generation) bool { return gen.endpoints[name] != nil })
-		return !named && sl.removed.Load() && sl.counts.empty()
+		served := sl.current.Load() != nil && !sl.removed.Load()
+		return !named && !served && sl.counts.empty()
 	})
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -118,7 +117,7 @@ func (e *Endpoint) receive(w http.ResponseWriter, r *http.Request, id Identity, 
 	}
 	if live.o.Forwarding != forward {
 		// An old server that still has a connection asks in the old way.
-		return nil, nil, refuse(http.StatusServiceUnavailable, errors.New(reasonChanged), "Retry-After", retryAfter)
+		return nil, nil, unavailable(errors.New(reasonChanged))
 	}
 	if why, ok := live.origins.allow(r); !ok {
 		live.logOrigin(r, id, why)
@@ -133,27 +132,24 @@ func (e *Endpoint) receive(w http.ResponseWriter, r *http.Request, id Identity, 
 
 // inForce returns the endpoint that serves under e's name now.
 func (e *Endpoint) inForce(ctx context.Context) (*Endpoint, error) {
-	unavailable := func(why string) error {
-		return refuse(http.StatusServiceUnavailable, errors.New(why), "Retry-After", retryAfter)
-	}
 	if !e.added.Load() {
-		return nil, unavailable("the endpoint is not served")
+		return nil, unavailable(errors.New("the endpoint is not served"))
 	}
 	select {
 	case <-e.gen.ready:
 	case <-ctx.Done():
-		return nil, unavailable("the endpoint is being prepared")
+		return nil, unavailable(errors.New("the endpoint is being prepared"))
 	case <-e.gen.g.stopping:
-		return nil, unavailable(reasonShutdown)
+		return nil, unavailable(errors.New(reasonShutdown))
 	}
 	live := e.slot.current.Load()
 	switch {
 	case !e.gen.committed.Load():
-		return nil, unavailable("the endpoint's configuration was dropped")
+		return nil, unavailable(errors.New("the endpoint's configuration was dropped"))
 	case e.slot.removed.Load() || live == nil:
-		return nil, unavailable("the endpoint was removed")
+		return nil, unavailable(errors.New("the endpoint was removed"))
 	case live.failed != nil:
-		return nil, unavailable("the endpoint's logic failed to start")
+		return nil, unavailable(errors.New("the endpoint's logic failed to start"))
 	}
 	return live, nil
 }
@@ -186,20 +182,20 @@ func (e *Endpoint) admit(c *Client, id Identity) error {
 	switch e.slot.counts.admit(c.limit, e.o.MaxClients, e.o.MaxClientsPerIP) {
 	case admitted:
 	case endpointFull:
-		return refuse(http.StatusServiceUnavailable, fmt.Errorf("the endpoint has its %d clients", e.o.MaxClients), "Retry-After", retryAfter)
+		return unavailable(fmt.Errorf("the endpoint has its %d clients", e.o.MaxClients))
 	case ipFull:
 		return refuse(http.StatusTooManyRequests, fmt.Errorf("%s has its %d clients", c.limit, e.o.MaxClientsPerIP), "Retry-After", retryAfter)
 	}
 	s := c.shared
 	s.mu.Lock()
-	draining := s.draining
+	draining := s.draining()
 	if !draining {
 		s.conns.Add(1)
 	}
 	s.mu.Unlock()
 	if draining {
 		e.slot.counts.release(c.limit)
-		return refuse(http.StatusServiceUnavailable, ErrShutdown, "Retry-After", retryAfter)
+		return unavailable(ErrShutdown)
 	}
 	s.registry.add(c)
 	err := c.bind(id.User)
@@ -239,12 +235,7 @@ func (c *Client) abandon() {
 // subprotocol returns the first of the endpoint's subprotocols that the request
 // offers, or "".
 func (e *Endpoint) subprotocol(r *http.Request) string {
-	var offered []string
-	for _, line := range r.Header.Values("Sec-Websocket-Protocol") {
-		for name := range strings.SplitSeq(line, ",") {
-			offered = append(offered, strings.TrimSpace(name))
-		}
-	}
+	offered := slices.Collect(listItems(r.Header, "Sec-Websocket-Protocol"))
 	for _, p := range e.o.Subprotocols {
 		if slices.Contains(offered, p) {
 			return p
@@ -258,8 +249,7 @@ func (e *Endpoint) extensions(r *http.Request) string {
 	if e.o.Compression.Level == 0 {
 		return ""
 	}
-	answer, _ := acceptDeflate(r.Header)
-	return answer
+	return acceptDeflate(r.Header)
 }
 
 // upgrade lets gorilla answer the handshake and take over the connection.

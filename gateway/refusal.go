@@ -51,6 +51,11 @@ func refuse(status int, cause error, header ...string) *HandshakeError {
 	return &HandshakeError{Status: status, Header: h, Err: cause}
 }
 
+// unavailable returns a refusal for now: 503, and when to try again.
+func unavailable(why error) *HandshakeError {
+	return refuse(http.StatusServiceUnavailable, why, "Retry-After", retryAfter)
+}
+
 // RefuseOther returns the refusal of a request that is no handshake, for servers
 // where nobody else answers it: 426, in HTTP/1.1 with the protocol to upgrade to.
 func RefuseOther(r *http.Request) error {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/base64"
 	"errors"
+	"iter"
 	"net/http"
 	"strings"
 )
@@ -39,14 +40,26 @@ func checkRequest(r *http.Request) error {
 	return nil
 }
 
-// hasToken tells whether a header that is a list of tokens has this one, in any
-// case (RFC 9110 section 5.6.1).
-func hasToken(h http.Header, name, token string) bool {
-	for _, line := range h.Values(name) {
-		for item := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(item), token) {
-				return true
+// listItems returns the items of a header that is a list, on one line or several
+// (RFC 9110 section 5.6.1).
+func listItems(h http.Header, name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range h.Values(name) {
+			for item := range strings.SplitSeq(line, ",") {
+				if !yield(strings.TrimSpace(item)) {
+					return
+				}
 			}
+		}
+	}
+}
+
+// hasToken tells whether a header that is a list of tokens has this one, in any
+// case.
+func hasToken(h http.Header, name, token string) bool {
+	for item := range listItems(h, name) {
+		if strings.EqualFold(item, token) {
+			return true
 		}
 	}
 	return false

@@ -22,25 +22,32 @@ func (c *Client) run() {
 		c.cut()
 	}
 	c.queue.open(c.wire.conn)
-	c.closeIfLate()
+	c.closeIfDue()
 	c.read()
 }
 
-// closeIfLate closes a client whose handshake was under way while all others
-// were told to go.
-func (c *Client) closeIfLate() {
-	c.shared.mu.Lock()
-	draining := c.draining
-	c.shared.mu.Unlock()
+// due tells whether and why the client has to go: everybody does, or what it
+// connected to is no longer there.
+func (c *Client) due() (CloseReason, bool) {
+	e := c.slot.current.Load()
 	switch {
-	case draining:
-		c.close(CloseReason{Code: CloseGoingAway, Reason: reasonShutdown}, false)
+	case c.draining():
+		return CloseReason{Code: CloseGoingAway, Reason: reasonShutdown}, true
 	case c.slot.removed.Load():
-		c.close(CloseReason{Code: CloseGoingAway, Reason: reasonRemoved}, false)
-	case c.slot.current.Load().failed != nil:
-		c.close(CloseReason{Code: CloseInternalError, Reason: reasonFailed}, false)
-	case c.isOfOtherKind():
-		c.close(CloseReason{Code: CloseServiceRestart, Reason: reasonChanged}, false)
+		return CloseReason{Code: CloseGoingAway, Reason: reasonRemoved}, true
+	case e.failed != nil:
+		return CloseReason{Code: CloseInternalError, Reason: reasonFailed}, true
+	case c.forwarded != e.o.Forwarding: // from logic to a backend, or back
+		return CloseReason{Code: CloseServiceRestart, Reason: reasonChanged}, true
+	}
+	return CloseReason{}, false
+}
+
+// closeIfDue closes a client that has to go. One whose handshake was under way
+// while the others were told asks by itself.
+func (c *Client) closeIfDue() {
+	if reason, due := c.due(); due {
+		c.close(reason, false)
 	}
 }
 
@@ -198,8 +205,6 @@ func (c *Client) hangUp() {
 // linger reads until the peer closes, too. Closing with bytes unread would reset
 // the connection, and the peer might never see the close frame.
 func (c *Client) linger() {
-	if half, ok := c.wire.conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite() // the peer may be gone already
-	}
+	closeWrite(c.wire.conn)                 // the peer may be gone already
 	_, _ = io.Copy(io.Discard, c.wire.conn) // whatever ends it, the connection is closed next
 }

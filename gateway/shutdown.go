@@ -31,7 +31,6 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 
 func (s *shared) drain(ctx context.Context) error {
 	s.mu.Lock()
-	s.draining = true
 	close(s.stopping)
 	o := s.options
 	living := slices.Clone(s.living)
@@ -43,7 +42,7 @@ func (s *shared) drain(ctx context.Context) error {
 		close(gone)
 	}()
 	clients := s.registry.everybody()
-	s.closePaced(ctx, clients, CloseGoingAway, reasonShutdown, o)
+	s.closePaced(ctx, clients, o)
 	var errs []error
 	select {
 	case <-gone:
@@ -99,9 +98,13 @@ func (s *shared) reportStuck(of func(*Client) bool) error {
 	return errors.Join(errs...)
 }
 
-// closePaced closes clients at the rate that o asks for. It returns early when
+// closePaced closes those of the clients that are due, at the rate that o asks for. It returns early when
 // ctx is done.
-func (s *shared) closePaced(ctx context.Context, clients []*Client, code int, reason string, o Options) {
+func (s *shared) closePaced(ctx context.Context, clients []*Client, o Options) {
+	clients = slices.DeleteFunc(clients, func(c *Client) bool {
+		_, due := c.due()
+		return !due
+	})
 	const tick = 10 * time.Millisecond
 	perSecond := max(float64(o.CloseRate), float64(len(clients))/o.DrainTimeout.Seconds())
 	budget := perSecond * tick.Seconds()
@@ -110,7 +113,7 @@ func (s *shared) closePaced(ctx context.Context, clients []*Client, code int, re
 	for allowed := max(budget, 1); len(clients) > 0; allowed += budget {
 		n := min(int(allowed), len(clients))
 		for _, c := range clients[:n] {
-			c.close(CloseReason{Code: code, Reason: reason}, false)
+			c.closeIfDue()
 		}
 		clients = clients[n:]
 		allowed -= float64(n)
