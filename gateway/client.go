@@ -52,6 +52,7 @@ type Client struct {
 
 	closing atomic.Bool // reason is set
 	killed  atomic.Bool
+	slow    atomic.Int32 // 1 when the send buffer has been full or nothing was taken in for long, 2 when the log says so
 
 	messagesIn  atomic.Int64
 	lastMessage atomic.Int64 // when the last message had been handled, or the client connected
@@ -210,6 +211,11 @@ func (c *Client) push(m *outgoing) error {
 	if err == ErrQueueFull && o.WhenFull == CloseWhenFull { //nolint:errorlint // never wrapped
 		c.close(CloseReason{Code: CloseTryAgainLater, Reason: "send buffer is full"}, true)
 	}
+	if o.WhenFull != CloseWhenFull && c.slow.Load() == 1 && c.slow.CompareAndSwap(1, 2) {
+		c.slot.current.Load().log().Warn("client takes in too little: messages to it are dropped",
+			"client", c.id, "client_ip", c.ip, "endpoint", c.slot.name, "user", c.User(),
+			"send_buffer", o.SendBuffer, "policy", o.WhenFull.String())
+	}
 	return err
 }
 
@@ -355,6 +361,12 @@ func (c *Client) bind(user string) error {
 func (c *Client) spawn(f func()) { c.helper("writer", f) }
 
 func (c *Client) wrote(n int) { c.wire.bytesOut.Add(int64(n)) }
+
+// full is told by the queue that a message did not fit.
+func (c *Client) full(policy QueuePolicy) {
+	c.slot.tally.overflows[policy].Add(1)
+	c.slow.CompareAndSwap(0, 1)
+}
 
 // writeFailed is told by the queue that the connection takes nothing any more.
 // What the peer sent before may still be there to be read, so reading goes on

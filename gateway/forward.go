@@ -22,6 +22,10 @@ import (
 // Like Upgrade, Forward returns at once when the handshake is answered, and a
 // *HandshakeError if it is refused before anything was written.
 func (e *Endpoint) Forward(w http.ResponseWriter, r *http.Request, id Identity, pass func(http.ResponseWriter, *http.Request) (backend io.ReadWriteCloser, err error)) error {
+	return e.counted(e.pass(w, r, id, pass))
+}
+
+func (e *Endpoint) pass(w http.ResponseWriter, r *http.Request, id Identity, pass func(http.ResponseWriter, *http.Request) (io.ReadWriteCloser, error)) error {
 	live, answer, err := e.receive(w, r, id, true)
 	if err != nil {
 		return err
@@ -45,6 +49,9 @@ func (e *Endpoint) Forward(w http.ResponseWriter, r *http.Request, id Identity, 
 	}()
 	back, err = pass(f, r)
 	if err != nil || back == nil || f.conn == nil {
+		if err == nil && f.status != 0 {
+			e.slot.tally.handshake(f.status)
+		}
 		return err
 	}
 	joined = true
@@ -98,12 +105,19 @@ func headerInAnyCase(h http.Header, name string) string {
 type forwardWriter struct {
 	http.ResponseWriter
 	answer *answer
+	status int      // of the answer; 0 before
 	conn   net.Conn // nil before Hijack
 	early  []byte   // what the client sent with its handshake
 }
 
 // Unwrap lets http.ResponseController find Flush.
 func (f *forwardWriter) Unwrap() http.ResponseWriter { return f.ResponseWriter }
+
+// WriteHeader notes the status.
+func (f *forwardWriter) WriteHeader(status int) {
+	f.status = status
+	f.ResponseWriter.WriteHeader(status)
+}
 
 // Hijack takes over the connection and returns one on which nothing happens.
 func (f *forwardWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {

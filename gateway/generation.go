@@ -29,6 +29,7 @@ type Generation struct {
 
 	// guarded by g.mu until ready is closed, then not written any more
 	endpoints map[string]*Endpoint
+	moved     map[string]bool
 	state     atomic.Int32 // written under g.mu
 	committed atomic.Bool  // it has been in force; written before ready is closed
 }
@@ -43,9 +44,10 @@ const (
 // it, and find in it whoever serves them now.
 type slot struct {
 	name    string
-	current atomic.Pointer[Endpoint] // nil before the first commit; the last one if removed
-	removed atomic.Bool              // no endpoint of this name is in force
+	current atomic.Pointer[Endpoint]    // nil before the first commit; the last one if removed
+	gone    atomic.Pointer[CloseReason] // what clients are told if no endpoint of this name is in force; nil if one is
 	counts  admission
+	tally   tally
 }
 
 // Prepare begins a generation. o.Name must be the gateway's name or empty.
@@ -60,7 +62,7 @@ func (g *Gateway) Prepare(o Options) (*Generation, error) {
 	if o.Name != g.name {
 		return nil, fmt.Errorf("generation of gateway %q prepared on gateway %q", o.Name, g.name)
 	}
-	gen := &Generation{options: o, ready: make(chan struct{}), endpoints: make(map[string]*Endpoint)}
+	gen := &Generation{options: o, ready: make(chan struct{}), endpoints: make(map[string]*Endpoint), moved: make(map[string]bool)}
 	gen.g = &Gateway{shared: g.shared, tasks: newTasks(g.ctx, o.Logger)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -99,10 +101,22 @@ func (gen *Generation) Add(e *Endpoint) error {
 	return nil
 }
 
+// Moved notes that endpoints of these names, which the generation does not have,
+// are served by another gateway from now on: their clients here are closed with
+// 1012, to come back at once, and not with 1001.
+func (gen *Generation) Moved(names ...string) {
+	s := gen.g.shared
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range names {
+		gen.moved[name] = true
+	}
+}
+
 // Commit puts all endpoints of the generation in force together: Inherit and
 // OnStart are called, handshakes that waited go on, the next message of every
 // client finds the new endpoint, and clients of endpoints that are no longer
-// there are closed with 1001, spread over time.
+// there are closed with 1001 (see Moved), spread over time.
 //
 // The error is that of OnStart, see Starter. The generation is in force then,
 // too.
@@ -138,18 +152,29 @@ func (s *shared) install(gen *Generation) {
 	for name, sl := range s.slots {
 		e := gen.endpoints[name]
 		if e == nil {
-			due = due || sl.current.Load() != nil && !sl.removed.Load()
-			sl.removed.Store(sl.current.Load() != nil)
+			if sl.current.Load() != nil && sl.gone.Load() == nil {
+				due = true
+				sl.gone.Store(gen.farewell(name))
+			}
 			continue
 		}
 		old := sl.current.Swap(e)
-		sl.removed.Store(false)
+		sl.gone.Store(nil)
 		due = due || e.failed != nil || old != nil && old.o.Forwarding != e.o.Forwarding
 	}
 	if due && !s.draining() {
 		o := s.options
 		s.helper("evict", func() { s.closePaced(s.ctx, s.registry.everybody(), o) })
 	}
+}
+
+// farewell is what clients of an endpoint are told that the generation does not
+// have.
+func (gen *Generation) farewell(name string) *CloseReason {
+	if gen.moved[name] {
+		return &CloseReason{Code: CloseServiceRestart, Reason: reasonMoved}
+	}
+	return &CloseReason{Code: CloseGoingAway, Reason: reasonRemoved}
 }
 
 // Stop ends what runs for the generation once another is in force: its tasks are
@@ -174,7 +199,7 @@ func (gen *Generation) Stop(ctx context.Context) error {
 // clients of its removed endpoints are still owed their OnClose.
 func (gen *Generation) busy() bool {
 	return slices.ContainsFunc(gen.g.registry.everybody(), func(c *Client) bool {
-		return gen.serves(c) || c.slot.removed.Load() && c.slot.current.Load().gen == gen
+		return gen.serves(c) || c.slot.gone.Load() != nil && c.slot.current.Load().gen == gen
 	})
 }
 
@@ -213,7 +238,7 @@ func (gen *Generation) Close() {
 		}
 	}
 	for name := range gen.endpoints {
-		s.slots[name].removed.Store(true)
+		s.slots[name].gone.Store(gen.farewell(name))
 	}
 }
 
@@ -222,7 +247,7 @@ func (gen *Generation) Close() {
 func (s *shared) forgetSlots() {
 	maps.DeleteFunc(s.slots, func(name string, sl *slot) bool {
 		named := slices.ContainsFunc(s.living, func(gen *Generation) bool { return gen.endpoints[name] != nil })
-		served := sl.current.Load() != nil && !sl.removed.Load()
+		served := sl.current.Load() != nil && sl.gone.Load() == nil
 		return !named && !served && sl.counts.empty()
 	})
 }

@@ -63,6 +63,10 @@ func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) error {
 // and the caller answers. A handshake at an endpoint whose generation is being
 // prepared waits until it is committed or closed.
 func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request, id Identity) error {
+	return e.counted(e.accept(w, r, id))
+}
+
+func (e *Endpoint) accept(w http.ResponseWriter, r *http.Request, id Identity) error {
 	live, answer, err := e.receive(w, r, id, false)
 	if err != nil {
 		return err
@@ -89,6 +93,7 @@ func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request, id Identity) 
 		if c.wire.conn == nil {
 			return refuse(http.StatusInternalServerError, err)
 		}
+		c.slot.tally.handshake(statusLost)
 		live.log().Info("client lost during the handshake", "client", c.id, "client_ip", c.ip, "endpoint", live.name, "error", err)
 		return nil
 	}
@@ -101,6 +106,7 @@ func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request, id Identity) 
 func (c *Client) opened() {
 	c.slot.current.Load().log().Info("client connected", "client", c.id, "client_ip", c.ip, "endpoint", c.slot.name,
 		"user", c.User(), "subprotocol", c.Subprotocol())
+	c.slot.tally.handshake(http.StatusSwitchingProtocols)
 	c.lastMessage.Store(c.now())
 	c.open.Store(true)
 }
@@ -146,7 +152,7 @@ func (e *Endpoint) inForce(ctx context.Context) (*Endpoint, error) {
 	switch {
 	case !e.gen.committed.Load():
 		return nil, unavailable(errors.New("the endpoint's configuration was dropped"))
-	case e.slot.removed.Load() || live == nil:
+	case e.slot.gone.Load() != nil || live == nil:
 		return nil, unavailable(errors.New("the endpoint was removed"))
 	case live.failed != nil:
 		return nil, unavailable(errors.New("the endpoint's logic failed to start"))

@@ -31,17 +31,10 @@ type ClientInfo struct {
 	// Session is nil unless the query asked for it.
 	Session map[string]any `json:"session,omitempty"`
 
-	// MessagesIn counts messages that logic was given, MessagesOut those that were
-	// written. Bytes are those of the frames, before TLS.
-	MessagesIn  int64 `json:"messages_in"`
-	MessagesOut int64 `json:"messages_out"`
-	BytesIn     int64 `json:"bytes_in"`
-	BytesOut    int64 `json:"bytes_out"`
+	Traffic
 
-	// Queued is how many bytes wait to be written, Dropped how many messages the
-	// endpoint's policy discarded.
-	Queued  int64 `json:"queued"`
-	Dropped int64 `json:"dropped"`
+	// Queued is how many bytes wait to be written.
+	Queued int64 `json:"queued"`
 }
 
 // Info returns what is known of the client now, with its session if asked.
@@ -49,9 +42,7 @@ func (c *Client) Info(session bool) ClientInfo {
 	info := ClientInfo{
 		ID: c.id, Endpoint: c.slot.name, RealIP: c.ip, User: c.User(), Groups: c.Groups(),
 		Subprotocol: c.Subprotocol(), ConnectedAt: c.connectedAt, Forwarded: c.forwarded,
-		MessagesIn: c.messagesIn.Load(), MessagesOut: c.queue.messages.Load(),
-		BytesIn: c.wire.bytesIn.Load(), BytesOut: c.wire.bytesOut.Load(),
-		Queued: c.queue.waiting(), Dropped: c.queue.dropped.Load(),
+		Traffic: c.traffic(), Queued: c.queue.waiting(),
 	}
 	if session {
 		info.Session = c.session.All()

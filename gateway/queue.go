@@ -72,18 +72,20 @@ type sendQueue struct {
 	ended atomic.Int64
 
 	// messages counts data frames that were handed to a write, dropped those that
-	// a policy discarded.
+	// a policy discarded, unsent those that waited when the queue ended.
 	messages atomic.Int64
 	dropped  atomic.Int64
+	unsent   atomic.Int64
 }
 
-// queueOwner is what a sendQueue needs of the client that it belongs to. now and
-// spawn are called with the queue's lock held.
+// queueOwner is what a sendQueue needs of the client that it belongs to. now,
+// spawn and full are called with the queue's lock held.
 type queueOwner interface {
 	now() int64            // monotonic nanoseconds, never 0
 	spawn(f func())        // runs f in a goroutine that the gateway waits for
 	wrote(n int)           // n bytes went out
 	writeFailed(err error) // nothing more will
+	full(QueuePolicy)      // a message did not fit, and the policy has decided
 }
 
 // errCloseSent is what a queue holds after its close frame: it ended in order.
@@ -101,6 +103,7 @@ func (q *sendQueue) push(frame []byte, limit int64, policy QueuePolicy) error {
 		return ErrTooBig
 	}
 	if q.bytes+size > limit {
+		q.owner.full(policy)
 		if policy != DropOldest {
 			q.dropped.Add(1)
 			return ErrQueueFull
@@ -210,7 +213,10 @@ func (q *sendQueue) end(err error) {
 	}
 }
 
-func (q *sendQueue) clear() { q.data, q.head, q.bytes = nil, 0, 0 }
+func (q *sendQueue) clear() {
+	q.unsent.Add(int64(len(q.data) - q.head))
+	q.data, q.head, q.bytes = nil, 0, 0
+}
 
 // take removes the oldest data frame.
 func (q *sendQueue) take() []byte {

@@ -20,6 +20,7 @@ type fakeOwner struct {
 func (*fakeOwner) now() int64              { return 1 }
 func (o *fakeOwner) spawn(f func())        { o.wg.Go(f) }
 func (o *fakeOwner) wrote(n int)           { o.bytes += n }
+func (*fakeOwner) full(QueuePolicy)        {}
 func (o *fakeOwner) writeFailed(err error) { o.failed = err }
 
 // gate is a writer whose writes block until they are let through.

@@ -62,6 +62,16 @@ func (t *table[V]) each(f func(name string, v V)) {
 	}
 }
 
+func (t *table[V]) size() (n int) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		n += len(s.names)
+		s.mu.RUnlock()
+	}
+	return n
+}
+
 // addMember puts c into the set called name, which comes into being with it.
 func addMember(t *table[members], name string, c *Client) {
 	s := t.shard(name)

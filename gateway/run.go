@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -29,12 +31,12 @@ func (c *Client) run() {
 // due tells whether and why the client has to go: everybody does, or what it
 // connected to is no longer there.
 func (c *Client) due() (CloseReason, bool) {
-	e := c.slot.current.Load()
+	e, gone := c.slot.current.Load(), c.slot.gone.Load()
 	switch {
+	case gone != nil:
+		return *gone, true
 	case c.draining():
 		return CloseReason{Code: CloseGoingAway, Reason: reasonShutdown}, true
-	case c.slot.removed.Load():
-		return CloseReason{Code: CloseGoingAway, Reason: reasonRemoved}, true
 	case e.failed != nil:
 		return CloseReason{Code: CloseInternalError, Reason: reasonFailed}, true
 	case c.forwarded != e.o.Forwarding: // from logic to a backend, or back
@@ -169,15 +171,19 @@ func (c *Client) finish() {
 // forget drops what was counted and known of the client, and says in the log that
 // it is gone.
 func (c *Client) forget(reason CloseReason) {
-	c.registry.remove(c)
+	c.slot.tally.leave(c, reason)
 	c.slot.counts.release(c.limit)
-	in, out := c.messagesIn.Load(), c.queue.messages.Load()
-	c.slot.current.Load().log().Info("client gone",
+	level, t := slog.LevelInfo, c.traffic()
+	if c.slow.Load() != 0 {
+		level = slog.LevelWarn
+	}
+	c.slot.current.Load().log().Log(context.Background(), level, "client gone",
 		"client", c.id, "client_ip", c.ip, "endpoint", c.slot.name, "user", c.User(),
 		"code", reason.Code, "reason", reason.Reason, "by_peer", reason.ByPeer,
 		"duration", time.Since(c.connectedAt),
-		"messages_in", in, "messages_out", out,
-		"bytes_in", c.wire.bytesIn.Load(), "bytes_out", c.wire.bytesOut.Load())
+		"messages_in", t.MessagesIn, "messages_out", t.MessagesOut,
+		"messages_dropped", t.Dropped, "messages_unsent", t.Unsent,
+		"bytes_in", t.BytesIn, "bytes_out", t.BytesOut)
 }
 
 func (c *Client) closeReason() CloseReason {

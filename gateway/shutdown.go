@@ -72,6 +72,7 @@ func (s *shared) drain(ctx context.Context) error {
 const (
 	reasonShutdown = "server is shutting down"
 	reasonRemoved  = "endpoint was removed"
+	reasonMoved    = "endpoint has moved"
 	reasonFailed   = "logic failed to start"
 	reasonChanged  = "endpoint has changed"
 	reasonIdle     = "idle timeout"

@@ -68,6 +68,7 @@ func (c *Client) sweep(now int64) {
 	}
 	since := func(t int64) time.Duration { return time.Duration(now - t) }
 	if p := c.queue.progress.Load(); p != 0 && since(p) >= o.WriteTimeout {
+		c.slow.CompareAndSwap(0, 1)
 		c.kill(fmt.Sprintf("took in nothing for %s", o.WriteTimeout))
 		return
 	}

@@ -157,6 +157,7 @@ func (t *tunnel) sweep(now int64, o *EndpointOptions) {
 	since := func(at int64) time.Duration { return time.Duration(now - at) }
 	for _, l := range []*lane{&t.up, &t.down} {
 		if p := l.progress.Load(); p != 0 && since(p) >= tunnelStall {
+			t.client.slow.CompareAndSwap(0, 1)
 			t.client.kill(fmt.Sprintf("took in nothing for %s", tunnelStall))
 			return
 		}

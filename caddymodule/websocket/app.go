@@ -99,8 +99,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the events app: %w", err)
 	}
-	if err := events.(*caddyevents.App).On("started", onStarted{a}); err != nil {
-		return fmt.Errorf("subscribing to the start: %w", err)
+	for name, handle := range map[string]func(){"started": a.commit, "stopping": a.exit} {
+		if err := events.(*caddyevents.App).On(name, subscriber{handle}); err != nil {
+			return fmt.Errorf("subscribing to %s: %w", name, err)
+		}
 	}
 	return nil
 }
@@ -119,13 +121,13 @@ func (a *App) Validate() error {
 // Start does nothing: another app may still fail to start. See commit.
 func (*App) Start() error { return nil }
 
-// onStarted commits the app's endpoints. (Caddy logs subscribers as JSON, so it is
-// no function.)
-type onStarted struct{ app *App }
+// subscriber calls a function on an event. (Caddy logs subscribers as JSON, so it is
+// no function itself.)
+type subscriber struct{ handle func() }
 
-// Handle commits.
-func (s onStarted) Handle(context.Context, caddy.Event) error {
-	s.app.commit()
+// Handle calls the function.
+func (s subscriber) Handle(context.Context, caddy.Event) error {
+	s.handle()
 	return nil
 }
 
@@ -133,8 +135,38 @@ func (s onStarted) Handle(context.Context, caddy.Event) error {
 func (a *App) commit() {
 	shares := a.allShares()
 	for _, name := range slices.Sorted(maps.Keys(shares)) {
+		generation := shares[name].generation
+		generation.Moved(a.elsewhere(name)...)
 		// What failed is logged by the endpoint, and it is too late to refuse.
-		_ = shares[name].generation.Commit()
+		_ = generation.Commit()
+	}
+}
+
+// elsewhere returns the names of endpoints that belong to other gateways than this.
+func (a *App) elsewhere(gateway string) (names []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for key := range a.endpoints {
+		if key.gateway != gateway {
+			names = append(names, key.name)
+		}
+	}
+	return names
+}
+
+// exit begins to end the gateways if the process does, before other apps are
+// stopped: Caddy's http app may wait long for a download to finish, and clients
+// should be told meanwhile. Stop waits for the end.
+func (a *App) exit() {
+	if !caddy.Exiting() {
+		return
+	}
+	for _, s := range a.allShares() {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), a.drainTimeout())
+			defer cancel()
+			_ = s.gateway.Shutdown(ctx) // Stop gets the error, too
+		}()
 	}
 }
 
@@ -152,6 +184,7 @@ func (a *App) allShares() map[string]*share {
 // otherwise, as when the process exits, the clients themselves.
 func (a *App) Stop() error {
 	shares := a.allShares()
+	next := successor()
 	ctx, cancel := context.WithTimeout(context.Background(), a.drainTimeout())
 	defer cancel()
 	ended := make(chan error)
@@ -160,9 +193,12 @@ func (a *App) Stop() error {
 		go func() {
 			if users > 1 && !caddy.Exiting() {
 				ended <- s.generation.Stop(ctx)
-			} else {
-				ended <- s.gateway.Shutdown(ctx)
+				return
 			}
+			if next != nil {
+				s.retire(next.elsewhere(name))
+			}
+			ended <- s.gateway.Shutdown(ctx)
 		}()
 	}
 	var err error
@@ -170,6 +206,28 @@ func (a *App) Stop() error {
 		err = errors.Join(err, <-ended)
 	}
 	return err
+}
+
+// successor returns the app of the configuration that has come into force, or nil.
+func successor() *App {
+	app, err := caddy.ActiveContext().AppIfConfigured("websocket")
+	if err != nil {
+		return nil
+	}
+	return app.(*App)
+}
+
+// retire tells the clients of a gateway that is to end which endpoints have moved.
+func (s *share) retire(moved []string) {
+	if len(moved) == 0 {
+		return
+	}
+	last, err := s.gateway.Prepare(gateway.Options{})
+	if err != nil {
+		return // it has ended already
+	}
+	last.Moved(moved...)
+	_ = last.Commit() // there is no logic that could fail
 }
 
 func (a *App) drainTimeout() time.Duration {

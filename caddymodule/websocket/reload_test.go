@@ -500,3 +500,30 @@ func TestManyReloadsLeaveNothingBehind(t *testing.T) {
 		t.Errorf("logic was called %d times after its Cleanup", n)
 	}
 }
+
+// A client whose endpoint has moved to another gateway should come back at once,
+// whether its old gateway lives on or ends.
+func TestEndpointThatMovesToAnotherGatewayRestartsItsClients(t *testing.T) {
+	site := func(of string) string {
+		return "HTTP {\n websocket /moves {\n gateway " + of + "\n logic echo\n}\n websocket /stays {\n gateway one\n logic echo\n}\n websocket /other {\n gateway three\n logic echo\n}\n}\n"
+	}
+	s := start(t, site("one"))
+	stays := s.dial("ws:/stays")
+	move := func(from, to string) {
+		t.Helper()
+		c := s.dial("ws:/moves")
+		c.ask("in "+from, "in "+from)
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			c.wantClose(gateway.CloseServiceRestart)
+		}()
+		s.mustLoad("", site(to))
+		<-gone
+		stays.ask("x", "x")
+	}
+	move("one", "two")   // one lives on
+	move("two", "three") // two ends
+	s.waitFor("the gateway to end", func() bool { return websocket.References("two") == 0 })
+	s.dial("ws:/moves").ask("here", "here")
+}
