@@ -12,31 +12,43 @@ import (
 // callState says which callback of a client runs, for reports on those that do
 // not return.
 type callState struct {
-	name  atomic.Pointer[string] // nil while none runs
+	kind  atomic.Int32 // 1 more than a callback, 0 while none runs
 	since atomic.Int64
 }
 
-var callbackConnect, callbackMessage, callbackClose = "OnConnect", "OnMessage", "OnClose"
+// callback is one of Logic's methods.
+type callback int32
+
+const (
+	callbackConnect callback = iota
+	callbackMessage
+	callbackClose
+	callbackKinds
+)
+
+var callbackNames = [callbackKinds]string{"OnConnect", "OnMessage", "OnClose"}
+
+func (k callback) String() string { return callbackNames[k] }
 
 // errPanic stands for a panic in a callback, which is logged where it happened.
 var errPanic = errors.New("panic in the logic")
 
 // running returns the callback that is running and for how long, or "".
-func (c *Client) running() (callback string, d time.Duration) {
-	name := c.call.name.Load()
-	if name == nil {
+func (c *Client) running() (name string, d time.Duration) {
+	kind := c.call.kind.Load()
+	if kind == 0 {
 		return "", 0
 	}
-	return *name, time.Duration(c.now() - c.call.since.Load())
+	return callback(kind - 1).String(), time.Duration(c.now() - c.call.since.Load())
 }
 
 // enter begins a callback and returns the endpoint whose logic is to be called.
 // Until exit the endpoint's generation counts as busy: inside is set before the
 // slot is looked at again, so whoever replaces the endpoint sees one or the
 // other.
-func (c *Client) enter(name *string) *Endpoint {
+func (c *Client) enter(kind callback) *Endpoint {
 	c.call.since.Store(c.now())
-	c.call.name.Store(name)
+	c.call.kind.Store(int32(kind) + 1)
 	for {
 		e := c.slot.current.Load()
 		c.inside.Store(e)
@@ -49,17 +61,18 @@ func (c *Client) enter(name *string) *Endpoint {
 // exit ends a callback, and turns a panic of it into errPanic.
 func (c *Client) exit(e *Endpoint, err *error) {
 	if p := recover(); p != nil {
-		e.log().Error("panic in the logic", "callback", *c.call.name.Load(),
+		e.log().Error("panic in the logic", "callback", callback(c.call.kind.Load()-1).String(),
 			"client", c.id, "client_ip", c.ip, "endpoint", e.name, "user", c.User(),
 			"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		*err = errPanic
 	}
-	c.call.name.Store(nil)
+	kind := c.call.kind.Swap(0) - 1
+	c.slot.tally.callbacks[kind].observe(time.Duration(c.now() - c.call.since.Load()))
 	c.inside.Store(nil)
 }
 
 func (c *Client) onConnect(r *http.Request) (err error) {
-	e := c.enter(&callbackConnect)
+	e := c.enter(callbackConnect)
 	defer c.exit(e, &err)
 	if e.o.Logic == nil {
 		return nil
@@ -68,7 +81,7 @@ func (c *Client) onConnect(r *http.Request) (err error) {
 }
 
 func (c *Client) onMessage(m Message) (err error) {
-	e := c.enter(&callbackMessage)
+	e := c.enter(callbackMessage)
 	defer c.exit(e, &err)
 	if e.o.Logic == nil {
 		return nil
@@ -78,7 +91,7 @@ func (c *Client) onMessage(m Message) (err error) {
 
 func (c *Client) onClose(reason CloseReason) {
 	var err error // a panic is logged, and there is nothing left to close
-	e := c.enter(&callbackClose)
+	e := c.enter(callbackClose)
 	defer c.exit(e, &err)
 	if e.o.Logic != nil {
 		e.o.Logic.OnClose(c, reason)
@@ -100,7 +113,7 @@ func (c *Client) failed(err error) {
 		err = fmt.Errorf("%w: %w", err, bad)
 	}
 	if !errors.Is(err, errPanic) {
-		c.slot.current.Load().log().Error("logic failed", "callback", callbackMessage,
+		c.slot.current.Load().log().Error("logic failed", "callback", callbackMessage.String(),
 			"client", c.id, "client_ip", c.ip, "endpoint", c.slot.name, "user", c.User(), "error", err)
 	}
 	c.close(CloseReason{Code: CloseInternalError, Reason: "logic failed"}, false)

@@ -208,6 +208,9 @@ func (c *Client) push(m *outgoing) error {
 	}
 	o := &c.slot.current.Load().o
 	err := c.queue.push(m.frameFor(c, o), o.SendBuffer+maxServerHeader, o.WhenFull)
+	if err == nil {
+		c.watchedMessage(EventSend, m.message)
+	}
 	if err == ErrQueueFull && o.WhenFull == CloseWhenFull { //nolint:errorlint // never wrapped
 		c.close(CloseReason{Code: CloseTryAgainLater, Reason: "send buffer is full"}, true)
 	}

@@ -186,15 +186,22 @@ func TestListsArePagedInOrder(t *testing.T) {
 		if want := slices.Sorted(maps.Values(tn.ids)); !slices.Equal(seen, want) {
 			t.Errorf("listed %v, want %v", seen, want)
 		}
-		groups, err := g.Groups(t.Context(), "", gateway.Page{})
+		groups, err := g.Groups(t.Context(), gateway.NameQuery{})
 		if got := fmt.Sprint(groups.Names); err != nil || got != "[{x 2} {y 2}]" {
 			t.Errorf("groups %s (%v)", got, err)
 		}
-		users, err := g.Users(t.Context(), "b", gateway.Page{})
+		users, err := g.Users(t.Context(), gateway.NameQuery{Prefix: "b"})
 		if got := fmt.Sprint(users.Names); err != nil || got != "[{bob 2}]" {
 			t.Errorf("users %s (%v)", got, err)
 		}
-		if _, err := g.Groups(t.Context(), "", gateway.Page{Limit: -1}); err == nil {
+		within, err := g.Groups(t.Context(), gateway.NameQuery{Endpoints: []string{"b"}})
+		if got := fmt.Sprint(within.Names); err != nil || got != "[{y 1}]" {
+			t.Errorf("groups with clients of b: %s (%v)", got, err)
+		}
+		if st := g.Stats("b"); st.Clients != 1 || st.Users != 1 || st.Groups != 1 || len(st.Endpoints) != 1 {
+			t.Errorf("stats of b are %+v", st)
+		}
+		if _, err := g.Groups(t.Context(), gateway.NameQuery{Page: gateway.Page{Limit: -1}}); err == nil {
 			t.Error("a negative limit is taken")
 		}
 	})

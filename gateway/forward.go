@@ -20,20 +20,22 @@ import (
 // connection to the backend. Otherwise it returns nil; its error is Forward's.
 //
 // Like Upgrade, Forward returns at once when the handshake is answered, and a
-// *HandshakeError if it is refused before anything was written.
-func (e *Endpoint) Forward(w http.ResponseWriter, r *http.Request, id Identity, pass func(http.ResponseWriter, *http.Request) (backend io.ReadWriteCloser, err error)) error {
-	return e.counted(e.pass(w, r, id, pass))
+// *HandshakeError if it is refused before anything was written. The client is nil
+// unless the backend accepted.
+func (e *Endpoint) Forward(w http.ResponseWriter, r *http.Request, id Identity, pass func(http.ResponseWriter, *http.Request) (backend io.ReadWriteCloser, err error)) (*Client, error) {
+	c, err := e.pass(w, r, id, pass)
+	return c, e.counted(err)
 }
 
-func (e *Endpoint) pass(w http.ResponseWriter, r *http.Request, id Identity, pass func(http.ResponseWriter, *http.Request) (io.ReadWriteCloser, error)) error {
+func (e *Endpoint) pass(w http.ResponseWriter, r *http.Request, id Identity, pass func(http.ResponseWriter, *http.Request) (io.ReadWriteCloser, error)) (*Client, error) {
 	live, answer, err := e.receive(w, r, id, true)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c := live.newClient(id)
 	c.forwarded = true
 	if err := live.admit(c, id); err != nil {
-		return err
+		return nil, err
 	}
 	f := &forwardWriter{ResponseWriter: w, answer: answer}
 	joined := false
@@ -52,12 +54,12 @@ func (e *Endpoint) pass(w http.ResponseWriter, r *http.Request, id Identity, pas
 		if err == nil && f.status != 0 {
 			e.slot.tally.handshake(f.status)
 		}
-		return err
+		return nil, err
 	}
 	joined = true
 	c.join(f.conn, back, headerInAnyCase(w.Header(), "Sec-WebSocket-Protocol"))
 	go c.runTunnel(f.early)
-	return nil
+	return c, nil
 }
 
 // join connects the client to its backend.

@@ -107,6 +107,10 @@ type shared struct {
 	// commit serializes commits, which call logic and so cannot hold mu.
 	commit sync.Mutex
 
+	watchers   atomic.Pointer[[]*Watcher]  // nil while there are none
+	evacuating atomic.Pointer[CloseReason] // what Drain tells clients; nil otherwise
+	sweepLag   atomic.Int64                // nanoseconds from when the last sweep was due to its end
+
 	shutdown atomic.Bool   // Shutdown was called
 	stopping chan struct{} // closed under mu when Shutdown begins
 	drained  chan struct{} // closed when Shutdown is through

@@ -54,7 +54,8 @@ func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) error {
 	if !limitKey(ip).IsValid() {
 		ip = ""
 	}
-	return e.Upgrade(w, r, Identity{RealIP: ip})
+	_, err := e.Upgrade(w, r, Identity{RealIP: ip})
+	return err
 }
 
 // Upgrade answers a handshake and returns at once: the client then lives in
@@ -62,24 +63,27 @@ func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) error {
 // *HandshakeError if the handshake is refused; then nothing has been written,
 // and the caller answers. A handshake at an endpoint whose generation is being
 // prepared waits until it is committed or closed.
-func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request, id Identity) error {
-	return e.counted(e.accept(w, r, id))
+//
+// The client is returned for logs: it may be gone by then.
+func (e *Endpoint) Upgrade(w http.ResponseWriter, r *http.Request, id Identity) (*Client, error) {
+	c, err := e.accept(w, r, id)
+	return c, e.counted(err)
 }
 
-func (e *Endpoint) accept(w http.ResponseWriter, r *http.Request, id Identity) error {
+func (e *Endpoint) accept(w http.ResponseWriter, r *http.Request, id Identity) (*Client, error) {
 	live, answer, err := e.receive(w, r, id, false)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	answer.extensions = live.extensions(r)
 	c := live.newClient(id)
 	c.subprotocol = live.subprotocol(r)
 	c.deflate = answer.extensions != ""
 	if err := live.admit(c, id); err != nil {
-		return err
+		return nil, err
 	}
 	if err := c.connect(r); err != nil {
-		return refusedBy(err)
+		return nil, refusedBy(err)
 	}
 	answer.header = c.takeHeader()
 	if err := c.upgrade(answer, r); err != nil {
@@ -91,15 +95,15 @@ func (e *Endpoint) accept(w http.ResponseWriter, r *http.Request, id Identity) e
 			panic(http.ErrAbortHandler) // the 101 must not reach the client
 		}
 		if c.wire.conn == nil {
-			return refuse(http.StatusInternalServerError, err)
+			return nil, refuse(http.StatusInternalServerError, err)
 		}
 		c.slot.tally.handshake(statusLost)
 		live.log().Info("client lost during the handshake", "client", c.id, "client_ip", c.ip, "endpoint", live.name, "error", err)
-		return nil
+		return c, nil
 	}
 	c.opened()
 	go c.run()
-	return nil
+	return c, nil
 }
 
 // opened notes that the handshake is answered.
@@ -109,6 +113,7 @@ func (c *Client) opened() {
 	c.slot.tally.handshake(http.StatusSwitchingProtocols)
 	c.lastMessage.Store(c.now())
 	c.open.Store(true)
+	c.watched(EventConnect, nil)
 }
 
 // receive decides about a handshake before anything is known of the client but
@@ -152,6 +157,8 @@ func (e *Endpoint) inForce(ctx context.Context) (*Endpoint, error) {
 	switch {
 	case !e.gen.committed.Load():
 		return nil, unavailable(errors.New("the endpoint's configuration was dropped"))
+	case e.gen.g.evacuating.Load() != nil:
+		return nil, unavailable(errors.New(reasonDrained))
 	case e.slot.gone.Load() != nil || live == nil:
 		return nil, unavailable(errors.New("the endpoint was removed"))
 	case live.failed != nil:

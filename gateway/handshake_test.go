@@ -318,7 +318,7 @@ func TestEndpointThatIsFullIs503(t *testing.T) {
 // front would.
 func upgradeAs(e *gateway.Endpoint) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		err := e.Upgrade(w, r, gateway.Identity{RealIP: r.Header.Get("X-IP")})
+		_, err := e.Upgrade(w, r, gateway.Identity{RealIP: r.Header.Get("X-IP")})
 		if refused, ok := errors.AsType[*gateway.HandshakeError](err); ok {
 			maps.Copy(w.Header(), refused.Header)
 			w.WriteHeader(refused.Status)
@@ -433,7 +433,7 @@ func TestLimitsAreFreeAgainAfterEveryEnd(t *testing.T) {
 				c.Cut()
 				synctest.Wait()
 				wantCount(t, s.Gateway, gateway.All(), 0)
-				groups, err := s.Gateway.Groups(t.Context(), "", gateway.Page{})
+				groups, err := s.Gateway.Groups(t.Context(), gateway.NameQuery{})
 				if err != nil || len(groups.Names) != 0 {
 					t.Errorf("groups are left: %v (%v)", groups, err)
 				}
@@ -794,14 +794,15 @@ func TestIdentityThatCannotBeKeptIs400(t *testing.T) {
 						e.ServeHTTP(w, r)
 						return
 					}
-					if refused, ok := errors.AsType[*gateway.HandshakeError](e.Upgrade(w, r, id)); ok {
+					_, err := e.Upgrade(w, r, id)
+					if refused, ok := errors.AsType[*gateway.HandshakeError](err); ok {
 						w.WriteHeader(refused.Status)
 					}
 				}))
 				s.Refused(http.StatusBadRequest, "/test")
 				s.Refused(http.StatusBadRequest, "/test")
 				s.Dial("/test?good") // the limit is free
-				users, err := g.Users(t.Context(), "", gateway.Page{})
+				users, err := g.Users(t.Context(), gateway.NameQuery{})
 				if err != nil || len(users.Names) != 0 {
 					t.Errorf("users are left: %v (%v)", users, err)
 				}

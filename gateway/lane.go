@@ -10,22 +10,25 @@ import (
 
 // lane is one direction of a tunnel.
 type lane struct {
-	to       io.Writer
-	now      func() int64
-	masked   bool // the frames are a client's
-	bytes    *atomic.Int64
-	messages *atomic.Int64
-	closed   func(code int, reason string) // is told the close frame that passes, if none was placed before
-	over     func()                        // is told that a close frame has come
+	to      io.Writer
+	now     func() int64
+	masked  bool // the frames are a client's
+	bytes   *atomic.Int64
+	message func(t MessageType, size int64) // is told of each whole message that passes
+	closed  func(code int, reason string)   // is told the close frame that passes, if none was placed before
+	over    func()                          // is told that a close frame has come
 
 	// progress is when the write under way began; 0 while nothing is written.
 	progress atomic.Int64
 
-	mu      sync.Mutex // held while writing
-	walk    frameWalk  // guarded by mu
-	payload []byte     // guarded by mu; of the close frame that passes, with its mask; nil if none does
-	pending []byte     // guarded by mu; a close frame of ours that waits for the end of a frame
-	done    bool       // guarded by mu; a close frame has passed or been placed: nothing may follow
+	mu      sync.Mutex  // held while writing
+	walk    frameWalk   // guarded by mu
+	kind    MessageType // guarded by mu; of the message that passes
+	size    int64       // guarded by mu; of what has passed of it
+	payload []byte      // guarded by mu; of the close frame that passes, with its mask; nil if none does
+	pending []byte      // guarded by mu; a close frame of ours that waits for the end of a frame
+	failed  error       // guarded by mu; why nothing can be written any more
+	done    bool        // guarded by mu; a close frame has passed or been placed: nothing may follow
 }
 
 // forward writes p, with the pending close frame at the first place where it can
@@ -62,8 +65,13 @@ func (l *lane) forward(p []byte) error {
 func (l *lane) begin() {
 	op := l.walk.opcode()
 	switch {
-	case op < opClose && l.walk.final():
-		l.messages.Add(1)
+	case op < opClose:
+		if op != opContinuation {
+			l.kind, l.size = MessageType(op), 0
+		}
+		if l.size += int64(l.walk.length()); l.walk.final() { //nolint:gosec // a length of 64 bits is the peer's joke
+			l.message(l.kind, l.size)
+		}
 	case op == opClose && l.walk.length() <= maxControlPayload && l.payload == nil:
 		l.payload = make([]byte, 0, maskingKey+maxControlPayload)
 	}
@@ -122,7 +130,17 @@ func (l *lane) write(p []byte) error {
 	l.progress.Store(l.now())
 	defer l.progress.Store(0)
 	_, err := l.to.Write(p)
+	if err != nil {
+		l.failed = err
+	}
 	return err
+}
+
+// failure returns why nothing can be written any more, or nil.
+func (l *lane) failure() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed
 }
 
 // maskFrame returns a short frame as a client sends it.

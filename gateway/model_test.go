@@ -134,7 +134,7 @@ func checkLists(t *testing.T, g *gateway.Gateway) {
 		}
 		seen[c.ID] = true
 	}
-	if _, err := g.Groups(t.Context(), "", gateway.Page{}); err != nil {
+	if _, err := g.Groups(t.Context(), gateway.NameQuery{}); err != nil {
 		t.Error(err)
 	}
 	if _, err := g.Count(t.Context(), gateway.Groups("g1", "g2")); err != nil {
@@ -170,8 +170,8 @@ func compare(t *testing.T, g *gateway.Gateway, models []*modelClient) {
 		list   func() (gateway.NameList, error)
 		counts map[string]int
 	}{
-		"users":  {func() (gateway.NameList, error) { return g.Users(t.Context(), "", gateway.Page{}) }, users},
-		"groups": {func() (gateway.NameList, error) { return g.Groups(t.Context(), "", gateway.Page{}) }, groups},
+		"users":  {func() (gateway.NameList, error) { return g.Users(t.Context(), gateway.NameQuery{}) }, users},
+		"groups": {func() (gateway.NameList, error) { return g.Groups(t.Context(), gateway.NameQuery{}) }, groups},
 	} {
 		list, err := want.list()
 		got := make(map[string]int)

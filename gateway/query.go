@@ -35,6 +35,10 @@ type ClientInfo struct {
 
 	// Queued is how many bytes wait to be written.
 	Queued int64 `json:"queued"`
+
+	// PingMS is how many milliseconds the answer to the last ping took; 0 if none
+	// was answered yet.
+	PingMS float64 `json:"ping_ms,omitempty"`
 }
 
 // Info returns what is known of the client now, with its session if asked.
@@ -43,6 +47,7 @@ func (c *Client) Info(session bool) ClientInfo {
 		ID: c.id, Endpoint: c.slot.name, RealIP: c.ip, User: c.User(), Groups: c.Groups(),
 		Subprotocol: c.Subprotocol(), ConnectedAt: c.connectedAt, Forwarded: c.forwarded,
 		Traffic: c.traffic(), Queued: c.queue.waiting(),
+		PingMS: float64(c.queue.roundTrip.Load()) / float64(time.Millisecond),
 	}
 	if session {
 		info.Session = c.session.All()
@@ -53,10 +58,12 @@ func (c *Client) Info(session bool) ClientInfo {
 // Query selects clients for a list. All conditions that are set must hold; the
 // zero value selects every client.
 type Query struct {
-	Endpoint string
-	User     string
-	Group    string
-	RealIP   string
+	// Endpoints narrows to clients of these. Empty means all.
+	Endpoints []string
+
+	User   string
+	Group  string
+	RealIP string
 
 	// Session adds the sessions to the answer.
 	Session bool
@@ -117,9 +124,7 @@ func (g *Gateway) Clients(_ context.Context, q Query) (ClientList, error) {
 	case q.User != "":
 		to = Users(q.User)
 	}
-	if q.Endpoint != "" {
-		to = to.In(q.Endpoint)
-	}
+	to.Endpoints = q.Endpoints
 	found, err := g.registry.resolve(&to)
 	if err != nil {
 		return ClientList{}, err
@@ -158,24 +163,53 @@ type NameCount struct {
 	Clients int    `json:"clients"`
 }
 
-// Groups lists the groups whose names begin with prefix, which may be empty.
-func (g *Gateway) Groups(_ context.Context, prefix string, p Page) (NameList, error) {
-	return listNames(&g.registry.groups, prefix, p)
+// NameQuery selects users or groups for a list. The zero value selects all.
+type NameQuery struct {
+	// Prefix is what the names begin with.
+	Prefix string
+
+	// Endpoints narrows to users or groups with clients of these, and counts only
+	// those. Empty means all.
+	Endpoints []string
+
+	Page
 }
 
-// Users lists the users that are connected and whose names begin with prefix,
-// which may be empty.
-func (g *Gateway) Users(_ context.Context, prefix string, p Page) (NameList, error) {
-	return listNames(&g.registry.users, prefix, p)
+// Groups lists groups.
+func (g *Gateway) Groups(_ context.Context, q NameQuery) (NameList, error) {
+	return listNames(&g.registry.groups, q)
 }
 
-func listNames(t *table[members], prefix string, p Page) (NameList, error) {
+// Users lists users that are connected.
+func (g *Gateway) Users(_ context.Context, q NameQuery) (NameList, error) {
+	return listNames(&g.registry.users, q)
+}
+
+func listNames(t *table[members], q NameQuery) (NameList, error) {
 	all := []NameCount{}
 	t.each(func(name string, m members) {
-		if strings.HasPrefix(name, prefix) {
-			all = append(all, NameCount{name, len(m)})
+		if !strings.HasPrefix(name, q.Prefix) {
+			return
+		}
+		if n := m.within(q.Endpoints); n > 0 {
+			all = append(all, NameCount{name, n})
 		}
 	})
-	names, next, err := page(all, p, func(n NameCount) string { return n.Name })
+	names, next, err := page(all, q.Page, func(n NameCount) string { return n.Name })
 	return NameList{Names: names, Next: next}, err
+}
+
+// within returns how many of the members belong to these endpoints, or to any if
+// none is named.
+func (m members) within(endpoints []string) int {
+	if len(endpoints) == 0 {
+		return len(m)
+	}
+	n := 0
+	for c := range m {
+		if slices.Contains(endpoints, c.slot.name) {
+			n++
+		}
+	}
+	return n
 }

@@ -71,6 +71,11 @@ type sendQueue struct {
 	// ended is when writing ended, in order or not; 0 before.
 	ended atomic.Int64
 
+	// pinged is when a ping was handed to a write, until it is answered; roundTrip
+	// how long the last answer took. Both are nanoseconds, and 0 before the first.
+	pinged    atomic.Int64
+	roundTrip atomic.Int64
+
 	// messages counts data frames that were handed to a write, dropped those that
 	// a policy discarded, unsent those that waited when the queue ended.
 	messages atomic.Int64
@@ -189,6 +194,13 @@ func (q *sendQueue) stop(err error) bool {
 	return true
 }
 
+// ponged is called when a pong has come.
+func (q *sendQueue) ponged() {
+	if at := q.pinged.Swap(0); at != 0 {
+		q.roundTrip.Store(q.owner.now() - at)
+	}
+}
+
 // pingWaits tells whether a ping has not been handed to a write yet.
 func (q *sendQueue) pingWaits() bool {
 	q.mu.Lock()
@@ -290,6 +302,9 @@ func (q *sendQueue) next(buf []byte) (batch []byte, last bool) {
 	defer q.mu.Unlock()
 	if q.err != nil {
 		return nil, false
+	}
+	if q.ping != nil {
+		q.pinged.Store(q.owner.now())
 	}
 	for _, slot := range []*[]byte{&q.pong, &q.ping} {
 		buf = append(buf, *slot...)

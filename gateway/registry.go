@@ -62,6 +62,7 @@ func (t *table[V]) each(f func(name string, v V)) {
 	}
 }
 
+// size returns how many entries there are.
 func (t *table[V]) size() (n int) {
 	for i := range t.shards {
 		s := &t.shards[i]
@@ -69,6 +70,20 @@ func (t *table[V]) size() (n int) {
 		n += len(s.names)
 		s.mu.RUnlock()
 	}
+	return n
+}
+
+// namesWithin returns how many names have members of these endpoints, or of any if
+// none is named.
+func namesWithin(t *table[members], endpoints []string) (n int) {
+	if len(endpoints) == 0 {
+		return t.size()
+	}
+	t.each(func(_ string, m members) {
+		if m.within(endpoints) > 0 {
+			n++
+		}
+	})
 	return n
 }
 

@@ -31,10 +31,12 @@ func (c *Client) run() {
 // due tells whether and why the client has to go: everybody does, or what it
 // connected to is no longer there.
 func (c *Client) due() (CloseReason, bool) {
-	e, gone := c.slot.current.Load(), c.slot.gone.Load()
+	e, gone, drained := c.slot.current.Load(), c.slot.gone.Load(), c.evacuating.Load()
 	switch {
 	case gone != nil:
 		return *gone, true
+	case drained != nil:
+		return *drained, true
 	case c.draining():
 		return CloseReason{Code: CloseGoingAway, Reason: reasonShutdown}, true
 	case e.failed != nil:
@@ -59,7 +61,10 @@ func (c *Client) read() {
 		c.queue.pushPong([]byte(payload))
 		return c.allow()
 	})
-	c.ws.SetPongHandler(func(string) error { return c.allow() })
+	c.ws.SetPongHandler(func(string) error {
+		c.queue.ponged()
+		return c.allow()
+	})
 	c.ws.SetCloseHandler(func(code int, reason string) error {
 		c.answered = true
 		c.close(CloseReason{Code: code, Reason: reason, ByPeer: true}, false)
@@ -86,6 +91,7 @@ func (c *Client) read() {
 			continue // only the answer to the close frame is waited for
 		}
 		c.messagesIn.Add(1)
+		c.watchedMessage(EventMessage, Message{Type: MessageType(kind), Data: data})      //nolint:gosec // 1 or 2
 		if err := c.onMessage(Message{Type: MessageType(kind), Data: data}); err != nil { //nolint:gosec // 1 or 2
 			c.failed(err)
 		}
@@ -172,6 +178,7 @@ func (c *Client) finish() {
 // it is gone.
 func (c *Client) forget(reason CloseReason) {
 	c.slot.tally.leave(c, reason)
+	c.watchedClose(reason)
 	c.slot.counts.release(c.limit)
 	level, t := slog.LevelInfo, c.traffic()
 	if c.slow.Load() != 0 {

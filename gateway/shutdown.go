@@ -71,6 +71,8 @@ func (s *shared) drain(ctx context.Context) error {
 // Reasons that clients are given, in more than one place.
 const (
 	reasonShutdown = "server is shutting down"
+	reasonDrained  = "server is going away"
+	reasonRestart  = "server is restarting"
 	reasonRemoved  = "endpoint was removed"
 	reasonMoved    = "endpoint has moved"
 	reasonFailed   = "logic failed to start"

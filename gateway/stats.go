@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Stats is what a gateway has counted in this process.
@@ -20,6 +21,13 @@ type Stats struct {
 	Clients int `json:"clients"`
 	Users   int `json:"users"`
 	Groups  int `json:"groups"`
+
+	// Draining is set while handshakes are refused, see Drain.
+	Draining bool `json:"draining,omitempty"`
+
+	// SweeperLag is how late the last round of pings and time-outs was through, in
+	// seconds: more than one means that time-outs come late.
+	SweeperLag float64 `json:"sweeper_lag"`
 
 	// Endpoints are those that are in force, and those whose last clients are being
 	// closed, by name.
@@ -45,6 +53,9 @@ type EndpointStats struct {
 
 	// Closes is how many clients have gone, by how they were closed.
 	Closes []CloseCount `json:"closes"`
+
+	// Callbacks is how long OnConnect, OnMessage and OnClose took, by these names.
+	Callbacks map[string]Durations `json:"callbacks"`
 }
 
 // Traffic counts what has passed between clients and the gateway.
@@ -90,6 +101,7 @@ const statusLost = 499
 // handshakes.
 type tally struct {
 	overflows [DropOldest + 1]atomic.Int64 // by policy
+	callbacks [callbackKinds]histogram
 
 	mu         sync.Mutex
 	handshakes map[int]int64        // guarded by mu; by status
@@ -150,29 +162,32 @@ func (e *Endpoint) counted(err error) error {
 	return err
 }
 
-// Stats returns what has been counted. It looks at every client: some
-// milliseconds for a hundred thousand.
-func (g *Gateway) Stats() Stats {
+// Stats returns what has been counted, of these endpoints or of all if none is
+// named. It looks at every client: some milliseconds for a hundred thousand.
+func (g *Gateway) Stats(endpoints ...string) Stats {
 	s := Stats{
 		Gateway: g.name, Node: g.node,
-		Users: g.registry.users.size(), Groups: g.registry.groups.size(),
+		Users: namesWithin(&g.registry.users, endpoints), Groups: namesWithin(&g.registry.groups, endpoints),
+		Draining: g.Draining(), SweeperLag: time.Duration(g.sweepLag.Load()).Seconds(),
 	}
 	g.mu.Lock()
 	slots := slices.SortedFunc(maps.Values(g.slots), func(a, b *slot) int { return cmp.Compare(a.name, b.name) })
 	g.mu.Unlock()
-	slots = slices.DeleteFunc(slots, func(sl *slot) bool { return sl.current.Load() == nil })
+	slots = slices.DeleteFunc(slots, func(sl *slot) bool {
+		return sl.current.Load() == nil || len(endpoints) > 0 && !slices.Contains(endpoints, sl.name)
+	})
 
-	endpoints := make(map[*slot]*EndpointStats, len(slots))
+	bySlot := make(map[*slot]*EndpointStats, len(slots))
 	s.Endpoints = make([]EndpointStats, len(slots))
 	for i, sl := range slots { // until all is added up nobody moves from the living to the gone
 		sl.tally.mu.Lock()
 		defer sl.tally.mu.Unlock()
 		e := &s.Endpoints[i]
 		*e = sl.tally.stats(sl.name)
-		endpoints[sl] = e
+		bySlot[sl] = e
 	}
 	g.registry.clients.each(func(_ string, c *Client) {
-		e := endpoints[c.slot]
+		e := bySlot[c.slot]
 		if e == nil || !c.open.Load() {
 			return
 		}
@@ -189,12 +204,16 @@ func (t *tally) stats(name string) EndpointStats {
 		Endpoint: name, Traffic: t.gone, Handshakes: maps.Clone(t.handshakes),
 		Overflows: make(map[string]int64, len(t.overflows)),
 		Closes:    make([]CloseCount, 0, len(t.closes)),
+		Callbacks: make(map[string]Durations, callbackKinds),
 	}
 	if e.Handshakes == nil {
 		e.Handshakes = map[int]int64{}
 	}
 	for policy := range t.overflows {
 		e.Overflows[QueuePolicy(policy).String()] = t.overflows[policy].Load() //nolint:gosec // there are three
+	}
+	for kind := range t.callbacks {
+		e.Callbacks[callbackNames[kind]] = t.callbacks[kind].durations()
 	}
 	for key, n := range t.closes {
 		key.Count = n

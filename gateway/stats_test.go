@@ -86,7 +86,7 @@ func TestStatsNeverFall(t *testing.T) {
 	for range talkers {
 		wg.Go(func() {
 			for range rounds {
-				c := s.Dial("/"+endpoint)
+				c := s.Dial("/" + endpoint)
 				c.Send("x")
 				c.Want("x")
 				c.Close(gateway.CloseNormal, "")

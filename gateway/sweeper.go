@@ -28,9 +28,10 @@ func (s *shared) sweep() {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	var clients []*Client
+	var due time.Time
 	for {
 		select {
-		case <-ticker.C:
+		case due = <-ticker.C:
 		case <-s.ctx.Done():
 			return
 		}
@@ -41,6 +42,7 @@ func (s *shared) sweep() {
 			}
 		}
 		clear(clients[:cap(clients)]) // those that are gone are not kept in memory
+		s.sweepLag.Store(int64(time.Since(due)))
 	}
 }
 
@@ -150,13 +152,13 @@ func (c *Client) lastSaid(heard int64) int64 {
 
 // reportSlow logs a callback that does not return, once.
 func (c *Client) reportSlow(now int64) {
-	name := c.call.name.Load()
+	kind := c.call.kind.Load()
 	began := c.call.since.Load()
-	if name == nil || began == c.watch.reported || time.Duration(now-began) < slowCallback {
+	if kind == 0 || began == c.watch.reported || time.Duration(now-began) < slowCallback {
 		return
 	}
 	c.watch.reported = began
 	c.slot.current.Load().log().Warn("callback runs for long: this client's other messages wait",
-		"callback", *name, "for", time.Duration(now-began),
+		"callback", callback(kind-1).String(), "for", time.Duration(now-began),
 		"client", c.id, "client_ip", c.ip, "endpoint", c.slot.name, "user", c.User())
 }

@@ -30,7 +30,11 @@ type tunnel struct {
 func newTunnel(c *Client, back io.ReadWriteCloser) *tunnel {
 	t := &tunnel{client: c, back: back}
 	t.up = lane{
-		to: back, now: c.now, masked: true, bytes: &c.wire.bytesIn, messages: &c.messagesIn,
+		to: back, now: c.now, masked: true, bytes: &c.wire.bytesIn,
+		message: func(kind MessageType, size int64) {
+			c.messagesIn.Add(1)
+			c.watchedFrames(EventMessage, kind, size)
+		},
 		closed: func(code int, reason string) {
 			t.note(CloseReason{Code: code, Reason: reason, ByPeer: true})
 		},
@@ -40,7 +44,11 @@ func newTunnel(c *Client, back io.ReadWriteCloser) *tunnel {
 		},
 	}
 	t.down = lane{
-		to: c.wire.conn, now: c.now, bytes: &c.wire.bytesOut, messages: &c.queue.messages,
+		to: c.wire.conn, now: c.now, bytes: &c.wire.bytesOut,
+		message: func(kind MessageType, size int64) {
+			c.queue.messages.Add(1)
+			c.watchedFrames(EventSend, kind, size)
+		},
 		closed: func(code int, reason string) { t.note(CloseReason{Code: code, Reason: reason}) },
 		over:   func() {},
 	}
@@ -127,6 +135,9 @@ func (t *tunnel) downEnded() {
 	reason := CloseReason{Code: CloseGoingAway, Reason: "backend closed the connection"}
 	if !t.down.close(newCloseFrame(reason.Code, reason.Reason)) {
 		reason.Code = CloseAbnormal
+	}
+	if err := t.down.failure(); err != nil { // it is the client who is gone
+		reason = CloseReason{Code: CloseAbnormal, Reason: "connection lost: " + err.Error(), ByPeer: true}
 	}
 	t.note(reason)
 	if !closeWrite(t.client.wire.conn) {

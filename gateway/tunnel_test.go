@@ -30,7 +30,7 @@ func joinTunnel(t *testing.T, o gateway.EndpointOptions, early ...[]byte) *joine
 	e := gatewaytest.Endpoint(t, "test", o)
 	backends := make(chan *rawPeer, 1)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		err := e.Forward(w, r, gateway.Identity{RealIP: gatewaytest.DefaultIP}, func(w http.ResponseWriter, _ *http.Request) (io.ReadWriteCloser, error) {
+		_, err := e.Forward(w, r, gateway.Identity{RealIP: gatewaytest.DefaultIP}, func(w http.ResponseWriter, _ *http.Request) (io.ReadWriteCloser, error) {
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
 			w.Header().Set("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
@@ -284,7 +284,7 @@ func TestRefusalOfTheBackendReachesTheClient(t *testing.T) {
 		e := gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{MaxClients: 1, Forwarding: true})
 		unreachable := errors.New("no route")
 		s := gatewaytest.ServeHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			err := e.Forward(w, r, gateway.Identity{}, func(w http.ResponseWriter, r *http.Request) (io.ReadWriteCloser, error) {
+			_, err := e.Forward(w, r, gateway.Identity{}, func(w http.ResponseWriter, r *http.Request) (io.ReadWriteCloser, error) {
 				switch r.URL.RawQuery {
 				case "panic":
 					panic(http.ErrAbortHandler)

@@ -328,7 +328,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if p := h.service.proxy; p != nil {
 		return h.refuse(w, p.forward(h.service.endpoint, w, r, id, next))
 	}
-	return h.refuse(w, h.service.endpoint.Upgrade(w, r, id))
+	_, err := h.service.endpoint.Upgrade(w, r, id)
+	return h.refuse(w, err)
 }
 
 // refuse turns a refusal of the engine's into an error of Caddy's, so that
@@ -351,6 +352,7 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	if unhandled, _ := caddyhttp.GetVar(r.Context(), "unhandled").(bool); !unhandled {
 		return nil
 	}
+	caddyhttp.SetVar(r.Context(), "unhandled", nil) // the access log would call it NOP
 	return h.refuse(w, gateway.RefuseOther(r))
 }
 

@@ -65,7 +65,7 @@ func warnStream(log *slog.Logger, endpoint string, handler *reverseproxy.Handler
 
 // forward passes a handshake on.
 func (p *proxy) forward(e *gateway.Endpoint, w http.ResponseWriter, r *http.Request, id gateway.Identity, next caddyhttp.Handler) error {
-	return e.Forward(w, r, id, func(w http.ResponseWriter, r *http.Request) (io.ReadWriteCloser, error) {
+	_, err := e.Forward(w, r, id, func(w http.ResponseWriter, r *http.Request) (io.ReadWriteCloser, error) {
 		taken := new(backend)
 		r = r.WithContext(context.WithValue(r.Context(), backendKey{}, taken))
 		r.Header = r.Header.Clone()
@@ -78,6 +78,7 @@ func (p *proxy) forward(e *gateway.Endpoint, w http.ResponseWriter, r *http.Requ
 		err := p.handler.ServeHTTP(w, r, next)
 		return taken.take(), err
 	})
+	return err
 }
 
 // notBesideProxy returns an option that is set and has no meaning beside
