@@ -382,6 +382,9 @@ func (s *server) metric(name string, labels ...string) string {
 		},
 	}}
 	resp, err := hc.Get("http://127.0.0.1/metrics")
+	for deadline := time.Now().Add(wait); s.lost(err) && time.Now().Before(deadline); {
+		resp, err = hc.Get("http://127.0.0.1/metrics")
+	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
