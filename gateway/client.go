@@ -214,7 +214,7 @@ func (c *Client) push(m *outgoing) error {
 	if err == ErrQueueFull && o.WhenFull == CloseWhenFull { //nolint:errorlint // never wrapped
 		c.close(CloseReason{Code: CloseTryAgainLater, Reason: "send buffer is full"}, true)
 	}
-	if o.WhenFull != CloseWhenFull && c.slow.Load() == 1 && c.slow.CompareAndSwap(1, 2) {
+	if o.WhenFull != CloseWhenFull && c.slow.Load() == 1 && c.queue.dropped.Load() > 0 && c.slow.CompareAndSwap(1, 2) {
 		c.slot.current.Load().log().Warn("client takes in too little: messages to it are dropped",
 			"client", c.id, "client_ip", c.ip, "endpoint", c.slot.name, "user", c.User(),
 			"send_buffer", o.SendBuffer, "policy", o.WhenFull.String())

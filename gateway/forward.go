@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // Forward lets a backend answer a handshake, under the rules and limits of the
@@ -49,7 +51,10 @@ func (e *Endpoint) pass(w http.ResponseWriter, r *http.Request, id Identity, pas
 			}
 		}
 	}()
-	back, err = pass(f, r)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(c.overdue, cancel)() // a backend may take for ever
+	back, err = pass(f, r.WithContext(ctx))
 	if err != nil || back == nil || f.conn == nil {
 		if err == nil && f.status != 0 {
 			e.slot.tally.handshake(f.status)
@@ -128,11 +133,22 @@ func (f *forwardWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	f.conn, f.early = conn, early
-	nothing, other := net.Pipe()
-	_ = other.Close() // reading gives EOF, writing an error
+	idle := nothing{conn}
 	const least = 16
-	return nothing, bufio.NewReadWriter(bufio.NewReaderSize(nothing, least), bufio.NewWriterSize(nothing, least)), nil
+	return idle, bufio.NewReadWriter(bufio.NewReaderSize(idle, least), bufio.NewWriterSize(idle, least)), nil
 }
+
+// nothing is a connection that belongs to somebody else by now. It takes a goodbye
+// without an error: reverse_proxy says one if a reload comes just now, and logs what
+// it is answered.
+type nothing struct{ net.Conn }
+
+func (nothing) Read([]byte) (int, error)         { return 0, io.EOF }
+func (nothing) Write(p []byte) (int, error)      { return len(p), nil }
+func (nothing) Close() error                     { return nil }
+func (nothing) SetDeadline(time.Time) error      { return nil }
+func (nothing) SetReadDeadline(time.Time) error  { return nil }
+func (nothing) SetWriteDeadline(time.Time) error { return nil }
 
 func (f *forwardWriter) close() {
 	if f.conn != nil {

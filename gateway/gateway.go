@@ -84,11 +84,16 @@ type shared struct {
 	node     string // names this process in client ids
 	epoch    time.Time
 	registry *registry
-	log      *slog.Logger
+	log      atomic.Pointer[slog.Logger] // the current generation's
 
 	// ctx is what clients' contexts derive from.
 	ctx    context.Context
 	cancel context.CancelFunc
+
+	// overdue is done when the time of a shutdown is over: handshakes that nobody
+	// has answered are given up then.
+	overdue context.Context
+	giveUp  context.CancelFunc
 
 	// conns counts handshakes and clients; it is added to under mu, while
 	// stopping is open.
@@ -103,6 +108,10 @@ type shared struct {
 	current *Generation      // guarded by mu; nil before the first commit
 	served  *Generation      // guarded by mu; the one that Serve made
 	options Options          // guarded by mu; of the current generation
+
+	// evicting has one place: two evictions at once would close twice as many
+	// clients a second as CloseRate says.
+	evicting chan struct{}
 
 	// commit serializes commits, which call logic and so cannot hold mu.
 	commit sync.Mutex
@@ -124,19 +133,22 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	overdue, giveUp := context.WithCancel(ctx)
 	s := &shared{
+		overdue: overdue, giveUp: giveUp,
 		name:     o.Name,
 		node:     strings.ToLower(rand.Text()[:8]),
 		epoch:    time.Now().Add(-time.Second), // so that now is never 0
 		registry: newRegistry(),
-		log:      o.Logger,
 		ctx:      ctx,
 		cancel:   cancel,
 		slots:    make(map[string]*slot),
 		options:  o,
+		evicting: make(chan struct{}, 1),
 		stopping: make(chan struct{}),
 		drained:  make(chan struct{}),
 	}
+	s.log.Store(o.Logger)
 	s.helper("sweeper", s.sweep)
 	return &Gateway{shared: s, tasks: newTasks(ctx, o.Logger)}, nil
 }
@@ -206,6 +218,6 @@ func (s *shared) helper(name string, f func()) {
 // would end the whole process.
 func (s *shared) recovered(name string) {
 	if p := recover(); p != nil {
-		s.log.Error("panic in the gateway", "goroutine", name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		s.log.Load().Error("panic in the gateway", "goroutine", name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	}
 }

@@ -148,6 +148,7 @@ func (gen *Generation) Commit() error {
 // install makes gen the current generation. The caller holds mu.
 func (s *shared) install(gen *Generation) {
 	s.current, s.options = gen, gen.options
+	s.log.Store(gen.options.Logger)
 	due := false // somebody's endpoint is gone, or not what it was
 	for name, sl := range s.slots {
 		e := gen.endpoints[name]
@@ -164,7 +165,11 @@ func (s *shared) install(gen *Generation) {
 	}
 	if due && !s.draining() {
 		o := s.options
-		s.helper("evict", func() { s.closePaced(s.ctx, s.registry.everybody(), o) })
+		s.helper("evict", func() {
+			s.evicting <- struct{}{}
+			defer func() { <-s.evicting }()
+			s.closePaced(s.ctx, s.registry.everybody(), o)
+		})
 	}
 }
 
@@ -179,28 +184,50 @@ func (gen *Generation) farewell(name string) *CloseReason {
 
 // Stop ends what runs for the generation once another is in force: its tasks are
 // cancelled, and it returns when they and all callbacks of its logic have
-// returned, so that the logic may be torn down; or when ctx is done, with an
-// error that names what still runs.
+// returned, so that the logic may be torn down; or when ctx is done: then clients
+// of its removed endpoints that are left are cut, and the error names what still
+// runs.
 func (gen *Generation) Stop(ctx context.Context) error {
 	taskErr := gen.g.tasks.stop(ctx)
-	s := gen.g.shared
+	if gen.idle(ctx) {
+		return taskErr
+	}
+	for _, c := range gen.g.registry.everybody() {
+		if gen.owes(c) {
+			c.kill(reasonRemoved)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stuckGrace)
+	defer cancel()
+	if gen.idle(ctx) {
+		return taskErr
+	}
+	return errors.Join(taskErr, gen.g.reportStuck(gen.serves))
+}
+
+// idle waits until no logic of the generation is being called, or will be. It
+// returns false if ctx is done before.
+func (gen *Generation) idle(ctx context.Context) bool {
 	const first, most = time.Millisecond, 50 * time.Millisecond
 	for pause := first; gen.busy(); pause = min(pause*2, most) {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return errors.Join(taskErr, s.reportStuck(gen.serves))
+			return false
 		}
 	}
-	return taskErr
+	return true
 }
 
-// busy tells whether logic of the generation is being called, or will be: the
-// clients of its removed endpoints are still owed their OnClose.
+// busy tells whether logic of the generation is being called, or will be.
 func (gen *Generation) busy() bool {
-	return slices.ContainsFunc(gen.g.registry.everybody(), func(c *Client) bool {
-		return gen.serves(c) || c.slot.gone.Load() != nil && c.slot.current.Load().gen == gen
-	})
+	return slices.ContainsFunc(gen.g.registry.everybody(), func(c *Client) bool { return gen.serves(c) || gen.owes(c) })
+}
+
+// owes tells whether c is a client of an endpoint that was removed after this
+// generation, whose logic will be told of its end.
+func (gen *Generation) owes(c *Client) bool {
+	return c.slot.gone.Load() != nil && c.slot.current.Load().gen == gen
 }
 
 // serves tells whether a callback of c runs in the generation's logic.

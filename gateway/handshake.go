@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -223,17 +224,35 @@ func (e *Endpoint) admit(c *Client, id Identity) error {
 }
 
 // connect calls OnConnect, and forgets the client unless it was accepted, also if
-// the logic left its goroutine by runtime.Goexit.
+// the logic left its goroutine by runtime.Goexit. OnConnect runs beside the
+// request's goroutine, which a server waits for when it shuts down: one that never
+// returns must not keep the process alive.
 func (c *Client) connect(r *http.Request) error {
-	accepted := false
-	defer func() {
-		if !accepted {
-			c.abandon()
+	done := make(chan error, 1)
+	var decided atomic.Bool // by OnConnect's return, or by the end of the shutdown
+	c.helper("OnConnect", func() {
+		err := errors.New("logic left its goroutine")
+		defer func() {
+			late := !decided.CompareAndSwap(false, true)
+			if late && err == nil {
+				c.onClose(c.closeReason()) // kill has noted it
+			}
+			if late || err != nil {
+				c.abandon()
+			}
+			done <- err
+		}()
+		err = c.onConnect(r)
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-c.overdue.Done():
+		if !decided.CompareAndSwap(false, true) {
+			return <-done
 		}
-	}()
-	err := c.onConnect(r)
-	accepted = err == nil
-	return err
+		return unavailable(ErrShutdown)
+	}
 }
 
 // abandon forgets a client whose handshake came to nothing.

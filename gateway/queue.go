@@ -62,6 +62,7 @@ type sendQueue struct {
 	closing []byte        // guarded by mu; the close frame: nothing is accepted after it
 	flushed chan struct{} // guarded by mu; made with closing, closed when that is written or cannot be
 	busy    bool          // guarded by mu; a goroutine writes
+	pinging bool          // guarded by mu; a ping among other things
 	err     error         // guarded by mu; why nothing is written any more
 
 	// progress is when the write under way began or last moved on; 0 while
@@ -75,6 +76,10 @@ type sendQueue struct {
 	// how long the last answer took. Both are nanoseconds, and 0 before the first.
 	pinged    atomic.Int64
 	roundTrip atomic.Int64
+
+	// pingOut is when the last ping had been written; 0 while it waits or is being
+	// written.
+	pingOut atomic.Int64
 
 	// messages counts data frames that were handed to a write, dropped those that
 	// a policy discarded, unsent those that waited when the queue ended.
@@ -142,6 +147,9 @@ func (q *sendQueue) control(slot *[]byte, frame []byte) {
 		return
 	}
 	*slot = frame
+	if slot == &q.ping {
+		q.pingOut.Store(0)
+	}
 	q.wake()
 }
 
@@ -199,13 +207,6 @@ func (q *sendQueue) ponged() {
 	if at := q.pinged.Swap(0); at != 0 {
 		q.roundTrip.Store(q.owner.now() - at)
 	}
-}
-
-// pingWaits tells whether a ping has not been handed to a write yet.
-func (q *sendQueue) pingWaits() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.ping != nil
 }
 
 // waiting returns how many bytes wait to be written.
@@ -304,6 +305,7 @@ func (q *sendQueue) next(buf []byte) (batch []byte, last bool) {
 		return nil, false
 	}
 	if q.ping != nil {
+		q.pinging = true
 		q.pinged.Store(q.owner.now())
 	}
 	for _, slot := range []*[]byte{&q.pong, &q.ping} {
@@ -328,10 +330,15 @@ func (q *sendQueue) next(buf []byte) (batch []byte, last bool) {
 	return q.closing, q.closing != nil
 }
 
-// idle ends the writing goroutine if nothing waits.
+// idle is called when what next gave is written, and ends the writing goroutine
+// if nothing waits.
 func (q *sendQueue) idle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.pinging && q.ping == nil {
+		q.pingOut.Store(q.owner.now())
+	}
+	q.pinging = false
 	if q.err == nil && (q.pong != nil || q.ping != nil || q.head < len(q.data) || q.closing != nil) {
 		return false
 	}

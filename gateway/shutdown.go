@@ -50,6 +50,7 @@ func (s *shared) drain(ctx context.Context) error {
 		for _, c := range s.registry.everybody() {
 			c.kill(reasonShutdown)
 		}
+		s.giveUp()
 		select {
 		case <-gone:
 		case <-time.After(stuckGrace):
@@ -92,7 +93,7 @@ func (s *shared) reportStuck(of func(*Client) bool) error {
 		if callback == "" || !of(c) {
 			continue
 		}
-		s.log.Error("callback still runs and is not waited for",
+		s.log.Load().Error("callback still runs and is not waited for",
 			"callback", callback, "for", since, "client", c.id, "client_ip", c.ip, "endpoint", c.slot.name)
 		if len(errs) < 10 {
 			errs = append(errs, fmt.Errorf("%s of client %s on endpoint %q still runs after %s", callback, c.id, c.slot.name, since))
@@ -109,18 +110,20 @@ func (s *shared) closePaced(ctx context.Context, clients []*Client, o Options) {
 		return !due
 	})
 	const tick = 10 * time.Millisecond
-	perSecond := max(float64(o.CloseRate), float64(len(clients))/o.DrainTimeout.Seconds())
-	budget := perSecond * tick.Seconds()
+	// The last quarter is for answers: whoever is closed at the very end would be cut.
+	spread := o.DrainTimeout * 3 / 4
+	perSecond := max(float64(o.CloseRate), float64(len(clients))/spread.Seconds())
+	atOnce := max(perSecond*tick.Seconds(), 1)
+	start := time.Now()
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	for allowed := max(budget, 1); len(clients) > 0; allowed += budget {
-		n := min(int(allowed), len(clients))
-		for _, c := range clients[:n] {
-			c.closeIfDue()
+	for closed := 0; ; {
+		// By the clock: a busy machine misses ticks.
+		allowed := int(atOnce + perSecond*time.Since(start).Seconds())
+		for ; closed < min(allowed, len(clients)); closed++ {
+			clients[closed].closeIfDue()
 		}
-		clients = clients[n:]
-		allowed -= float64(n)
-		if len(clients) == 0 {
+		if closed == len(clients) {
 			return
 		}
 		select {

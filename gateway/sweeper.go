@@ -13,8 +13,8 @@ const slowCallback = 10 * time.Second
 
 // watch is what the sweeper remembers of a client. Nobody else uses it.
 type watch struct {
-	pingAt       int64 // when the ping that is unanswered went out; 0 if none is
-	pingBytes    int64 // how many bytes had been received then
+	pinged       bool  // a ping is unanswered
+	pingBytes    int64 // how many bytes had been received when it was sent
 	beatAt       int64 // when the last heartbeat was sent
 	beatMessages int64 // how many messages had been received then
 	beats        int   // how many were followed by no message
@@ -96,14 +96,12 @@ func (c *Client) sweep(now int64) {
 // been written: a client that takes in a large message slowly gets it late.
 func (c *Client) sweepPing(now, heard int64, o *EndpointOptions) {
 	w := &c.watch
-	if w.pingAt != 0 {
+	if w.pinged {
+		out := c.queue.pingOut.Load()
 		switch {
 		case c.wire.bytesIn.Load() != w.pingBytes:
-			w.pingAt = 0
-		case c.queue.pingWaits():
-			w.pingAt = now
-			return
-		case time.Duration(now-w.pingAt) >= o.PingTimeout:
+			w.pinged = false
+		case out != 0 && time.Duration(now-out) >= o.PingTimeout:
 			c.kill(fmt.Sprintf("no answer to a ping for %s", o.PingTimeout))
 			return
 		default:
@@ -111,7 +109,7 @@ func (c *Client) sweepPing(now, heard int64, o *EndpointOptions) {
 		}
 	}
 	if o.PingInterval > 0 && time.Duration(now-heard) >= o.PingInterval {
-		w.pingAt, w.pingBytes = now, c.wire.bytesIn.Load()
+		w.pinged, w.pingBytes = true, c.wire.bytesIn.Load()
 		c.queue.pushPing()
 	}
 }
@@ -127,6 +125,9 @@ func (c *Client) sweepHeartbeat(now, heard int64, h Heartbeat) {
 	received := c.messagesIn.Load()
 	if received != w.beatMessages {
 		w.beats, w.beatAt = 0, 0
+	}
+	if p := c.queue.progress.Load(); w.beats > 0 && p != 0 && p < now { // it may not have been given the last one yet
+		w.beatAt = now
 	}
 	if time.Duration(now-max(c.lastSaid(heard), w.beatAt)) < h.Interval {
 		return

@@ -37,18 +37,26 @@ type App struct {
 	// far as drain_timeout demands. Default: 2000.
 	CloseRate int `json:"close_rate,omitempty"`
 
-	log *slog.Logger
+	ctx    caddy.Context
+	log    *slog.Logger
+	events *caddyevents.App
+
+	committed sync.Once
 
 	mu        sync.Mutex
 	shares    map[string]*share          // guarded by mu; by the gateway's name; nil after Cleanup
 	endpoints map[endpointKey]*published // guarded by mu
+	emitters  []*emitter                 // guarded by mu
 }
 
 // pool keeps gateways from one configuration to the next.
 var pool = caddy.NewUsagePool()
 
 // pooled is a gateway in the pool.
-type pooled struct{ *gateway.Gateway }
+type pooled struct {
+	*gateway.Gateway
+	feed *feed
+}
 
 // Destruct ends the gateway. It is called when no configuration names it any
 // more. While the process exits, App.Stop has ended it already; in a reload
@@ -67,6 +75,8 @@ func (p pooled) Destruct() error {
 type share struct {
 	gateway    *gateway.Gateway
 	generation *gateway.Generation
+	feed       *feed
+	end        func() error // shuts the gateway down, once; whoever calls it waits for the end
 }
 
 // endpointKey names an endpoint in a configuration.
@@ -92,19 +102,20 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 
 // Provision subscribes to what Caddy says of the configuration as a whole.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.log = ctx.Slogger()
+	a.ctx, a.log = ctx, ctx.Slogger()
 	a.shares = make(map[string]*share)
 	a.endpoints = make(map[endpointKey]*published)
 	events, err := ctx.App("events")
 	if err != nil {
 		return fmt.Errorf("loading the events app: %w", err)
 	}
-	for name, handle := range map[string]func(){"started": a.commit, "stopping": a.exit} {
-		if err := events.(*caddyevents.App).On(name, subscriber{handle}); err != nil {
+	a.events = events.(*caddyevents.App)
+	for name, handle := range map[string]func(){"started": a.begin, "stopping": a.end} {
+		if err := a.events.On(name, subscriber{handle}); err != nil {
 			return fmt.Errorf("subscribing to %s: %w", name, err)
 		}
 	}
-	return nil
+	return registerMetrics(ctx)
 }
 
 // Validate checks the numbers.
@@ -131,9 +142,35 @@ func (s subscriber) Handle(context.Context, caddy.Event) error {
 	return nil
 }
 
-// commit puts the endpoints in force. Caddy calls it when all apps have started.
-func (a *App) commit() {
+// begin is called when all apps have started. If another configuration serves, it
+// goes on until it is told to stop: Caddy has things to do that can still fail,
+// and then drops the new one.
+func (a *App) begin() {
+	if active() == nil {
+		a.commit()
+	}
+}
+
+// end is called when the configuration is about to be stopped, before any of its
+// apps is.
+func (a *App) end() {
+	a.giveWay()
+	a.exit()
+}
+
+// giveWay puts the endpoints of the next configuration in force, if there is one.
+func (a *App) giveWay() {
+	if next := active(); next != nil && next != a {
+		next.commit()
+	}
+}
+
+// commit puts the endpoints in force, once.
+func (a *App) commit() { a.committed.Do(a.commitAll) }
+
+func (a *App) commitAll() {
 	shares := a.allShares()
+	a.startEvents(shares)
 	for _, name := range slices.Sorted(maps.Keys(shares)) {
 		generation := shares[name].generation
 		generation.Moved(a.elsewhere(name)...)
@@ -158,15 +195,12 @@ func (a *App) elsewhere(gateway string) (names []string) {
 // stopped: Caddy's http app may wait long for a download to finish, and clients
 // should be told meanwhile. Stop waits for the end.
 func (a *App) exit() {
+	a.yieldEvents()
 	if !caddy.Exiting() {
 		return
 	}
 	for _, s := range a.allShares() {
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), a.drainTimeout())
-			defer cancel()
-			_ = s.gateway.Shutdown(ctx) // Stop gets the error, too
-		}()
+		go func() { _ = s.end() }() // Stop gets the error, too
 	}
 }
 
@@ -183,8 +217,9 @@ func (a *App) allShares() map[string]*share {
 // callbacks of its logic if a newer configuration has the gateway, too, and
 // otherwise, as when the process exits, the clients themselves.
 func (a *App) Stop() error {
+	a.giveWay() // unless the event was aborted before it came here, this has been done
 	shares := a.allShares()
-	next := successor()
+	next := active()
 	ctx, cancel := context.WithTimeout(context.Background(), a.drainTimeout())
 	defer cancel()
 	ended := make(chan error)
@@ -196,20 +231,22 @@ func (a *App) Stop() error {
 				return
 			}
 			if next != nil {
-				s.retire(next.elsewhere(name))
+				s.retire(a.options(name), next.elsewhere(name))
 			}
-			ended <- s.gateway.Shutdown(ctx)
+			ended <- s.end()
 		}()
 	}
 	var err error
 	for range shares {
 		err = errors.Join(err, <-ended)
 	}
-	return err
+	return errors.Join(err, a.stopEvents(ctx))
 }
 
-// successor returns the app of the configuration that has come into force, or nil.
-func successor() *App {
+// active returns the app of the configuration that Caddy says is in force, or nil:
+// while one is replaced it is the old one until that is told to stop, and then the
+// new one.
+func active() *App {
 	app, err := caddy.ActiveContext().AppIfConfigured("websocket")
 	if err != nil {
 		return nil
@@ -218,11 +255,11 @@ func successor() *App {
 }
 
 // retire tells the clients of a gateway that is to end which endpoints have moved.
-func (s *share) retire(moved []string) {
+func (s *share) retire(o gateway.Options, moved []string) {
 	if len(moved) == 0 {
 		return
 	}
-	last, err := s.gateway.Prepare(gateway.Options{})
+	last, err := s.gateway.Prepare(o)
 	if err != nil {
 		return // it has ended already
 	}
@@ -239,9 +276,11 @@ func (a *App) drainTimeout() time.Duration {
 
 // Cleanup gives back what this configuration held.
 func (a *App) Cleanup() error {
+	ctx, cancel := context.WithTimeout(context.Background(), a.drainTimeout())
+	defer cancel()
+	errs := []error{a.stopEvents(ctx)} // unless Stop has done it
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var errs []error
 	for name, s := range a.shares {
 		s.generation.Close()
 		if _, err := pool.Delete(name); err != nil {
@@ -274,6 +313,13 @@ func (a *App) Gateway(name string) (*gateway.Gateway, error) {
 	return s.generation.Gateway(), nil
 }
 
+func (a *App) options(name string) gateway.Options {
+	return gateway.Options{
+		Name: name, Logger: a.log,
+		CloseRate: a.CloseRate, DrainTimeout: time.Duration(a.DrainTimeout),
+	}
+}
+
 // share takes part in a gateway, once. The caller holds mu.
 func (a *App) share(name string) (*share, error) {
 	if a.shares == nil {
@@ -282,24 +328,28 @@ func (a *App) share(name string) (*share, error) {
 	if s := a.shares[name]; s != nil {
 		return s, nil
 	}
-	o := gateway.Options{
-		Name: name, Logger: a.log,
-		CloseRate: a.CloseRate, DrainTimeout: time.Duration(a.DrainTimeout),
-	}
+	o := a.options(name)
 	value, _, err := pool.LoadOrNew(name, func() (caddy.Destructor, error) {
 		g, err := gateway.New(o)
-		return pooled{g}, err
+		return pooled{g, &feed{gateway: g}}, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	g := value.(pooled).Gateway
+	shared := value.(pooled)
+	g := shared.Gateway
 	generation, err := g.Prepare(o)
 	if err != nil {
 		_, releaseErr := pool.Delete(name)
 		return nil, errors.Join(err, releaseErr)
 	}
-	s := &share{g, generation}
+	// Stop waits for the shutdown that exit began: with a second time-out of its own it would
+	// return at the same moment, before what is left has been cut and named.
+	s := &share{g, generation, shared.feed, sync.OnceValue(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), a.drainTimeout())
+		defer cancel()
+		return g.Shutdown(ctx)
+	})}
 	a.shares[name] = s
 	return s, nil
 }

@@ -325,11 +325,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	h.warnUntrusted(r, ip)
 	id := h.identity(r, ip)
-	if p := h.service.proxy; p != nil {
-		return h.refuse(w, p.forward(h.service.endpoint, w, r, id, next))
-	}
-	_, err := h.service.endpoint.Upgrade(w, r, id)
-	return h.refuse(w, err)
+	return h.traced(w, r, id, func(w http.ResponseWriter, r *http.Request) (*gateway.Client, error) {
+		if p := h.service.proxy; p != nil {
+			return p.forward(h.service.endpoint, w, r, id, next)
+		}
+		return h.service.endpoint.Upgrade(w, r, id)
+	})
 }
 
 // refuse turns a refusal of the engine's into an error of Caddy's, so that

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -64,8 +65,8 @@ func warnStream(log *slog.Logger, endpoint string, handler *reverseproxy.Handler
 }
 
 // forward passes a handshake on.
-func (p *proxy) forward(e *gateway.Endpoint, w http.ResponseWriter, r *http.Request, id gateway.Identity, next caddyhttp.Handler) error {
-	_, err := e.Forward(w, r, id, func(w http.ResponseWriter, r *http.Request) (io.ReadWriteCloser, error) {
+func (p *proxy) forward(e *gateway.Endpoint, w http.ResponseWriter, r *http.Request, id gateway.Identity, next caddyhttp.Handler) (*gateway.Client, error) {
+	return e.Forward(w, r, id, func(w http.ResponseWriter, r *http.Request) (io.ReadWriteCloser, error) {
 		taken := new(backend)
 		r = r.WithContext(context.WithValue(r.Context(), backendKey{}, taken))
 		r.Header = r.Header.Clone()
@@ -76,9 +77,11 @@ func (p *proxy) forward(e *gateway.Endpoint, w http.ResponseWriter, r *http.Requ
 			r.Header.Set("X-Real-Ip", id.RealIP)
 		}
 		err := p.handler.ServeHTTP(w, r, next)
+		if failed, ok := errors.AsType[caddyhttp.HandlerError](err); ok && failed.StatusCode != 0 {
+			err = &gateway.HandshakeError{Status: failed.StatusCode, Err: err} // counted under its status
+		}
 		return taken.take(), err
 	})
-	return err
 }
 
 // notBesideProxy returns an option that is set and has no meaning beside

@@ -93,7 +93,9 @@ func StartProgram(t testing.TB, bin, dir, caddyfile string, env ...string) *Cadd
 		"XDG_CACHE_HOME="+filepath.Join(private, "cache"),
 		"CADDY_ADMIN=unix/"+c.admin,
 		"WS_ADMIN=unix/"+c.admin,
-		"GORACE=exitcode=0", // finish looks whose race it was
+		// finish looks whose race it was; and a process that slept a second at its exit,
+		// which is the default, would be slow for a reason that users do not have.
+		"GORACE=exitcode=0 atexit_sleep_ms=10",
 	)
 	c.env = append(c.env, env...)
 	c.writeConfig(caddyfile)
