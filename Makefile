@@ -15,7 +15,12 @@ CGO    = $(shell go env CGO_ENABLED)
 NORACE = $(if $(filter 1,$(CGO)),,$(if $(filter true,$(CI)),$(error no C compiler, or CGO_ENABLED=0: with CI=true the race detector must run),@echo 'make test: no C compiler, or CGO_ENABLED=0: testing WITHOUT the race detector'))
 TEST   = go test $(if $(filter 1,$(CGO)),-race) -vet=off -shuffle=on -timeout 20m $(TESTFLAGS) ./...
 
-.PHONY: build run test lint fmt cover clean help
+# The long form of e2e/soak, with a Caddy as users build it: SOAKFLAGS='-race' is the other
+# one, SOAKFLAGS='-soak.clients=200 -soak.reloads=20' a shorter one.
+SOAK    = -soak.clients=1000 -soak.reloads=100 -soak.gap=700ms -soak.pause=500ms -soak.life=15s -soak.peers -soak.report=$(CURDIR)/bin/soak.txt
+SOAKENV = $(if $(findstring -race,$(SOAKFLAGS)),,CGO_ENABLED=0 GOFLAGS='-trimpath -tags=nobadger,nomysql,nopgx')
+
+.PHONY: build run test soak lint fmt cover clean help
 .DEFAULT_GOAL := help
 
 build: ## build bin/caddy
@@ -28,6 +33,10 @@ test: ## run all tests with the race detector; browsers, foreign clients, xcaddy
 	$(NORACE)
 	$(TEST)
 	cd e2e && $(TEST)
+
+soak: ## 1,000 clients, 100 reloads, also with nginx: seven minutes; the report is bin/soak.txt
+	@mkdir -p bin
+	cd e2e && $(SOAKENV) go test -vet=off -count=1 -v -timeout 40m -run ReloadsDropNobody ./soak $(SOAK) $(SOAKFLAGS)
 
 lint: ## run golangci-lint, built from source at the version of tools/go.mod
 	$(LINT) run ./...
