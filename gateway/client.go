@@ -382,13 +382,18 @@ func (c *Client) writeFailed(error) {
 // longAgo is a deadline that has passed.
 var longAgo = time.Unix(1, 0)
 
-// kill cuts the connection without a close frame, because the peer does not
-// react. It never blocks: what reads or writes wakes up with an error.
-func (c *Client) kill(why string) {
+// vanished cuts the connection of a peer that does not react.
+func (c *Client) vanished(why string) {
+	c.kill(CloseReason{Code: CloseAbnormal, Reason: why, ByPeer: true})
+}
+
+// kill cuts the connection without a close frame. It never blocks: what reads or
+// writes wakes up with an error.
+func (c *Client) kill(reason CloseReason) {
 	if c.killed.Swap(true) {
 		return
 	}
-	c.close(CloseReason{Code: CloseAbnormal, Reason: why, ByPeer: true}, true)
+	c.close(reason, true)
 	c.queue.stop(ErrClosed)
 	c.endContext()
 	if c.open.Load() {

@@ -198,6 +198,7 @@ func TestListsArePagedInOrder(t *testing.T) {
 		if got := fmt.Sprint(within.Names); err != nil || got != "[{y 1}]" {
 			t.Errorf("groups with clients of b: %s (%v)", got, err)
 		}
+		synctest.Wait() // the last one may just have been answered
 		if st := g.Stats("b"); st.Clients != 1 || st.Users != 1 || st.Groups != 1 || len(st.Endpoints) != 1 {
 			t.Errorf("stats of b are %+v", st)
 		}

@@ -194,7 +194,7 @@ func (gen *Generation) Stop(ctx context.Context) error {
 	}
 	for _, c := range gen.g.registry.everybody() {
 		if gen.owes(c) {
-			c.kill(reasonRemoved)
+			c.kill(CloseReason{Code: CloseAbnormal, Reason: reasonRemoved})
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stuckGrace)

@@ -175,7 +175,7 @@ func (e *Endpoint) newClient(id Identity) *Client {
 		shared: s, id: newClientID(s.node), ip: id.RealIP, limit: limitKey(id.RealIP), slot: e.slot,
 		connectedAt: time.Now(), header: make(http.Header),
 	}
-	c.wire.client, c.queue.owner = c, c
+	c.wire.client, c.queue.owner, c.queue.least = c, c, leastWeight
 	return c
 }
 

@@ -38,6 +38,11 @@ func (p QueuePolicy) String() string {
 	return "unknown policy"
 }
 
+// leastWeight is what a frame counts for in a send buffer at least: that is about
+// what a small one costs in memory, and thousands of them must not cost many times
+// the buffer that somebody has configured.
+const leastWeight = 64
+
 // writeChunk is how much one Write is given at most: a client that takes in a
 // large message slowly is seen to make progress, chunk by chunk.
 const writeChunk = 64 << 10
@@ -51,12 +56,13 @@ const writeChunk = 64 << 10
 // writes to one that was pushed.
 type sendQueue struct {
 	owner queueOwner
+	least int64 // what a frame weighs at least, see leastWeight
 
 	mu      sync.Mutex
 	out     io.Writer     // guarded by mu; nil before open
 	data    [][]byte      // guarded by mu; data[head:] wait
 	head    int           // guarded by mu
-	bytes   int64         // guarded by mu; of data[head:]
+	bytes   int64         // guarded by mu; the weight of data[head:]
 	pong    []byte        // guarded by mu; the newest only
 	ping    []byte        // guarded by mu
 	closing []byte        // guarded by mu; the close frame: nothing is accepted after it
@@ -108,17 +114,17 @@ func (q *sendQueue) push(frame []byte, limit int64, policy QueuePolicy) error {
 	if q.closing != nil || q.err != nil {
 		return ErrClosed
 	}
-	size := int64(len(frame))
-	if size > limit {
+	if int64(len(frame)) > limit {
 		return ErrTooBig
 	}
-	if q.bytes+size > limit {
+	size := q.weight(frame)
+	if full := func() bool { return q.bytes > 0 && q.bytes+size > limit }; full() {
 		q.owner.full(policy)
 		if policy != DropOldest {
 			q.dropped.Add(1)
 			return ErrQueueFull
 		}
-		for q.bytes+size > limit {
+		for full() {
 			q.take()
 			q.dropped.Add(1)
 		}
@@ -209,7 +215,10 @@ func (q *sendQueue) ponged() {
 	}
 }
 
-// waiting returns how many bytes wait to be written.
+// weight returns how many bytes of the send buffer a frame takes up.
+func (q *sendQueue) weight(frame []byte) int64 { return max(int64(len(frame)), q.least) }
+
+// waiting returns how many bytes wait to be written, see weight.
 func (q *sendQueue) waiting() int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -236,7 +245,7 @@ func (q *sendQueue) take() []byte {
 	frame := q.data[q.head]
 	q.data[q.head] = nil
 	q.head++
-	q.bytes -= int64(len(frame))
+	q.bytes -= q.weight(frame)
 	switch {
 	case q.head == len(q.data):
 		if cap(q.data) > 64 {

@@ -125,6 +125,28 @@ func TestFullQueueFollowsItsPolicy(t *testing.T) {
 	}
 }
 
+// A frame of two bytes takes up many times that: a buffer of a megabyte must not
+// cost twenty.
+func TestSmallFramesWeighWhatTheyCost(t *testing.T) {
+	q := &sendQueue{owner: &fakeOwner{}, least: leastWeight}
+	const limit = 10 * leastWeight
+	for range limit / leastWeight {
+		push(t, q, limit, DropNewest, "ab")
+	}
+	if err := q.push([]byte("ab"), limit, DropNewest); !errors.Is(err, ErrQueueFull) {
+		t.Errorf("pushing the eleventh: %v, want ErrQueueFull", err)
+	}
+	push(t, q, limit, DropOldest, "ab")
+	if n := q.waiting(); n != limit {
+		t.Errorf("%d bytes wait, want %d", n, limit)
+	}
+	small := &sendQueue{owner: &fakeOwner{}, least: leastWeight}
+	push(t, small, 3, CloseWhenFull, "abc") // an empty buffer takes what fits by its bytes
+	if err := small.push([]byte("a"), 3, CloseWhenFull); !errors.Is(err, ErrQueueFull) {
+		t.Errorf("pushing behind it: %v, want ErrQueueFull", err)
+	}
+}
+
 func TestCloseFrameComesLastAndNothingAfterIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, out := &fakeOwner{}, newGate()

@@ -48,7 +48,7 @@ func (s *shared) drain(ctx context.Context) error {
 	case <-gone:
 	case <-ctx.Done():
 		for _, c := range s.registry.everybody() {
-			c.kill(reasonShutdown)
+			c.kill(CloseReason{Code: CloseAbnormal, Reason: reasonShutdown})
 		}
 		s.giveUp()
 		select {
@@ -56,6 +56,13 @@ func (s *shared) drain(ctx context.Context) error {
 		case <-time.After(stuckGrace):
 			errs = append(errs, s.reportStuck(func(*Client) bool { return true }))
 		}
+	}
+	// Tasks are told only now, and need a moment to return, also if clients have taken
+	// all the time.
+	if by, ok := ctx.Deadline(); ctx.Err() != nil || ok && time.Until(by) < stuckGrace {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), stuckGrace)
+		defer cancel()
 	}
 	for _, gen := range living {
 		if err := gen.g.tasks.stop(ctx); err != nil {
@@ -81,7 +88,8 @@ const (
 	reasonIdle     = "idle timeout"
 )
 
-// stuckGrace is what connections that were cut have to run their OnClose.
+// stuckGrace is what connections that were cut have to run their OnClose, and tasks
+// to return, when the time is over.
 const stuckGrace = 250 * time.Millisecond
 
 // reportStuck logs the callbacks that are running and returns an error that

@@ -71,12 +71,12 @@ func (c *Client) sweep(now int64) {
 	since := func(t int64) time.Duration { return time.Duration(now - t) }
 	if p := c.queue.progress.Load(); p != 0 && since(p) >= o.WriteTimeout {
 		c.slow.CompareAndSwap(0, 1)
-		c.kill(fmt.Sprintf("took in nothing for %s", o.WriteTimeout))
+		c.vanished(fmt.Sprintf("took in nothing for %s", o.WriteTimeout))
 		return
 	}
 	if c.isClosing() {
 		if ended := c.queue.ended.Load(); ended != 0 && since(ended) >= o.WriteTimeout {
-			c.kill("") // it does not answer the close frame
+			c.vanished("") // it does not answer the close frame
 		}
 		return
 	}
@@ -102,7 +102,7 @@ func (c *Client) sweepPing(now, heard int64, o *EndpointOptions) {
 		case c.wire.bytesIn.Load() != w.pingBytes:
 			w.pinged = false
 		case out != 0 && time.Duration(now-out) >= o.PingTimeout:
-			c.kill(fmt.Sprintf("no answer to a ping for %s", o.PingTimeout))
+			c.vanished(fmt.Sprintf("no answer to a ping for %s", o.PingTimeout))
 			return
 		default:
 			return
@@ -133,7 +133,7 @@ func (c *Client) sweepHeartbeat(now, heard int64, h Heartbeat) {
 		return
 	}
 	if w.beats >= h.MaxUnanswered {
-		c.kill(fmt.Sprintf("no answer to %d heartbeats", w.beats))
+		c.vanished(fmt.Sprintf("no answer to %d heartbeats", w.beats))
 		return
 	}
 	w.beats++

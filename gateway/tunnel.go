@@ -124,7 +124,7 @@ func (t *tunnel) upEnded(err error) {
 	}
 	t.note(CloseReason{Code: CloseAbnormal, Reason: why, ByPeer: true})
 	if err != nil || !closeWrite(t.back) {
-		t.client.kill(why)
+		t.client.vanished(why)
 	}
 }
 
@@ -141,7 +141,7 @@ func (t *tunnel) downEnded() {
 	}
 	t.note(reason)
 	if !closeWrite(t.client.wire.conn) {
-		t.client.kill(reason.Reason)
+		t.client.vanished(reason.Reason)
 	}
 	t.downOver.Store(true)
 	t.hangUp()
@@ -166,16 +166,22 @@ func (t *tunnel) close(reason CloseReason) {
 // sweep ends the tunnel if a time-out has passed.
 func (t *tunnel) sweep(now int64, o *EndpointOptions) {
 	since := func(at int64) time.Duration { return time.Duration(now - at) }
-	for _, l := range []*lane{&t.up, &t.down} {
-		if p := l.progress.Load(); p != 0 && since(p) >= tunnelStall {
-			t.client.slow.CompareAndSwap(0, 1)
-			t.client.kill(fmt.Sprintf("took in nothing for %s", tunnelStall))
-			return
-		}
+	stuck := func(l *lane) bool {
+		p := l.progress.Load()
+		return p != 0 && since(p) >= tunnelStall
+	}
+	switch {
+	case stuck(&t.down):
+		t.client.slow.CompareAndSwap(0, 1)
+		t.client.vanished(fmt.Sprintf("took in nothing for %s", tunnelStall))
+		return
+	case stuck(&t.up):
+		t.client.kill(CloseReason{Code: CloseAbnormal, Reason: fmt.Sprintf("backend took in nothing for %s", tunnelStall)})
+		return
 	}
 	if at := t.closingAt.Load(); at != 0 {
 		if since(at) >= o.WriteTimeout {
-			t.client.kill("the close was not answered")
+			t.client.vanished("the close was not answered")
 		}
 		return
 	}
