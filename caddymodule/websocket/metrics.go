@@ -3,6 +3,7 @@ package websocket
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
@@ -80,7 +81,11 @@ var (
 	usualStatuses = []int{101, 403, 429, 503}
 	usualCloses   = []gateway.CloseCount{
 		{Code: "1006", ByPeer: true},
-		{Code: "1006"}, {Code: "1008"}, {Code: "1009"}, {Code: "1011"}, {Code: "1013"},
+		{Code: "1006"},
+		{Code: "1008"},
+		{Code: "1009"},
+		{Code: "1011"},
+		{Code: "1013"},
 	}
 )
 
@@ -184,5 +189,5 @@ func (s series) histogram(d *prometheus.Desc, durations gateway.Durations, label
 }
 
 func (s series) labels(more []string) []string {
-	return append(s.place[:len(s.place):len(s.place)], more...)
+	return append(slices.Clip(s.place), more...)
 }
