@@ -8,8 +8,9 @@
 package caddymodule
 
 import (
-	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/echo"  // websocket.logic.echo
-	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/reply" // websocket.logic.reply
-	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/rooms" // websocket.logic.rooms
-	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/websocket"   // websocket, http.handlers.websocket
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/echo"    // websocket.logic.echo
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/reply"   // websocket.logic.reply
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/rooms"   // websocket.logic.rooms
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/webhook" // websocket.logic.webhook
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/websocket"     // websocket, http.handlers.websocket
 )
