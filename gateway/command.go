@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Command is one command as data, for programs elsewhere: the push API, webhooks,
@@ -202,11 +203,8 @@ func (t Target) Within(allowed ...string) Target {
 func intersection(a, b []string) []string {
 	var both []string
 	for _, s := range a {
-		for _, other := range b {
-			if s == other {
-				both = append(both, s)
-				break
-			}
+		if slices.Contains(b, s) {
+			both = append(both, s)
 		}
 	}
 	return both

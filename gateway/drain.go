@@ -27,6 +27,9 @@ func (g *Gateway) Drain(ctx context.Context, restart bool) error {
 		if left == 0 {
 			return nil
 		}
+		if g.evacuating.Load() != reason {
+			return fmt.Errorf("draining gateway %q: it was told otherwise; %d clients are left", g.name, left)
+		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

@@ -53,6 +53,13 @@ func TestDrainSaysWhoIsLeft(t *testing.T) {
 		if err := s.Gateway.Drain(ctx, false); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("draining: %v, want that a client is left", err)
 		}
+		go func() {
+			time.Sleep(time.Second)
+			s.Gateway.Resume()
+		}()
+		if err := s.Gateway.Drain(t.Context(), false); err == nil || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("draining, and told to resume: %v, want an error", err)
+		}
 		close(release)
 	})
 }

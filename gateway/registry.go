@@ -172,12 +172,13 @@ func (r *registry) resolve(t *Target) ([]*Client, error) {
 	for _, group := range t.Groups {
 		found = appendMembers(found, &r.groups, group)
 	}
+	narrowing := t.narrowing()
 	var seen members
 	if len(t.Clients)+len(t.Users)+len(t.Groups) > 1 { // one name finds nobody twice
 		seen = make(members, len(found))
 	}
 	return slices.DeleteFunc(found, func(c *Client) bool {
-		if c.isClosing() || !t.admits(c) {
+		if c.isClosing() || !narrowing.admits(c) {
 			return true
 		}
 		if seen == nil {

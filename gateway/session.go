@@ -113,6 +113,9 @@ func (s *Session) Update(patch map[string]any) error {
 	if err != nil {
 		return fmt.Errorf("encoding a session patch: %w", err)
 	}
+	if err := checkValue(raw); err != nil {
+		return fmt.Errorf("session patch: %w", err)
+	}
 	var entries map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &entries); err != nil {
 		return fmt.Errorf("decoding a session patch: %w", err)
@@ -191,8 +194,37 @@ func setValue(values map[string]json.RawMessage, key string, value any) error {
 	if err != nil {
 		return fmt.Errorf("encoding session entry %q: %w", key, err)
 	}
+	if err := checkValue(raw); err != nil {
+		return fmt.Errorf("session entry %q: %w", key, err)
+	}
 	values[key] = raw
 	return nil
+}
+
+// maxSessionDepth is how deep objects and lists of a session may lie in each
+// other: a patch costs its size times its depth.
+const maxSessionDepth = 32
+
+// checkValue tells whether JSON can be stored: what reads it must be able to decode
+// it, numbers included.
+func checkValue(raw json.RawMessage) error {
+	depth, inString := 0, false
+	for i := 0; i < len(raw); i++ {
+		switch b := raw[i]; {
+		case inString && b == '\\':
+			i++
+		case b == '"':
+			inString = !inString
+		case !inString && (b == '{' || b == '['):
+			if depth++; depth > maxSessionDepth {
+				return fmt.Errorf("more than %d levels of objects and lists", maxSessionDepth)
+			}
+		case !inString && (b == '}' || b == ']'):
+			depth--
+		}
+	}
+	var v any
+	return json.Unmarshal(raw, &v)
 }
 
 // mergePatch is the function MergePatch of RFC 7396 section 2.

@@ -86,3 +86,29 @@ func TestSessionIsBounded(t *testing.T) {
 		t.Errorf("a refused change left %s", got)
 	}
 }
+
+// What is stored must be readable by everybody, and cost nobody a second.
+func TestSessionRefusesWhatCannotBeRead(t *testing.T) {
+	deep := func(levels int) json.RawMessage {
+		return json.RawMessage(strings.Repeat(`{"a":`, levels) + "1" + strings.Repeat("}", levels))
+	}
+	for name, value := range map[string]any{
+		"number beyond float64": json.RawMessage("1e400"),
+		"33 levels":             deep(maxSessionDepth + 1),
+		"lists":                 json.RawMessage(strings.Repeat("[", maxSessionDepth+1) + strings.Repeat("]", maxSessionDepth+1)),
+	} {
+		var s Session
+		if s.Set("a", value) == nil || s.Update(map[string]any{"a": value}) == nil || s.Replace(map[string]any{"a": value}) == nil {
+			t.Errorf("%s is taken", name)
+		}
+		if len(s.All()) != 0 {
+			t.Errorf("%s left %v", name, s.All())
+		}
+	}
+	var s Session
+	for key, value := range map[string]any{"deep": deep(maxSessionDepth), "text": strings.Repeat(`[{\"`, 99)} {
+		if err := s.Set(key, value); err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}

@@ -210,7 +210,7 @@ func (t *tally) stats(name string) EndpointStats {
 		e.Handshakes = map[int]int64{}
 	}
 	for policy := range t.overflows {
-		e.Overflows[QueuePolicy(policy).String()] = t.overflows[policy].Load() //nolint:gosec // there are three
+		e.Overflows[QueuePolicy(policy).String()] = t.overflows[policy].Load()
 	}
 	for kind := range t.callbacks {
 		e.Callbacks[callbackNames[kind]] = t.callbacks[kind].durations()

@@ -81,13 +81,46 @@ func (t Target) Validate() error {
 	return nil
 }
 
-// admits tells whether the target's narrowing lets c through.
-func (t *Target) admits(c *Client) bool {
-	if len(t.Endpoints) > 0 && !slices.Contains(t.Endpoints, c.slot.name) {
+// narrowing is what a target asks about each client that it has found.
+type narrowing struct{ endpoints, exceptClients, exceptUsers nameSet }
+
+func (t *Target) narrowing() narrowing {
+	return narrowing{newNameSet(t.Endpoints), newNameSet(t.Except.Clients), newNameSet(t.Except.Users)}
+}
+
+// admits tells whether the narrowing lets c through.
+func (n *narrowing) admits(c *Client) bool {
+	switch {
+	case len(n.endpoints.list) > 0 && !n.endpoints.has(c.slot.name):
+		return false
+	case n.exceptClients.has(c.id):
 		return false
 	}
-	if slices.Contains(t.Except.Clients, c.id) {
-		return false
+	return len(n.exceptUsers.list) == 0 || !n.exceptUsers.has(c.User())
+}
+
+// nameSet is a list that is asked often: long ones are made a map of.
+type nameSet struct {
+	list []string
+	set  map[string]struct{}
+}
+
+func newNameSet(list []string) nameSet {
+	const short = 8
+	s := nameSet{list: list}
+	if len(list) > short {
+		s.set = make(map[string]struct{}, len(list))
+		for _, name := range list {
+			s.set[name] = struct{}{}
+		}
 	}
-	return len(t.Except.Users) == 0 || !slices.Contains(t.Except.Users, c.User())
+	return s
+}
+
+func (s *nameSet) has(name string) bool {
+	if s.set == nil {
+		return slices.Contains(s.list, name)
+	}
+	_, in := s.set[name]
+	return in
 }

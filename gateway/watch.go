@@ -76,7 +76,7 @@ func (g *Gateway) Watch(o WatchOptions) *Watcher {
 		o.Buffer = defaultWatchBuffer
 	}
 	w := &Watcher{o: o, shared: g.shared, events: make(chan Event, o.Buffer)}
-	g.shared.changeWatchers(func(all []*Watcher) []*Watcher { return append(all, w) })
+	g.changeWatchers(func(all []*Watcher) []*Watcher { return append(all, w) })
 	return w
 }
 

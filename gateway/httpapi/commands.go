@@ -1,0 +1,162 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/caddy-websocket/caddy-websocket/gateway"
+)
+
+func (h *Handler) commandCalls() []call {
+	post := func(path string, command func([]byte) (any, error)) call {
+		return call{method: http.MethodPost, path: path, command: command}
+	}
+	return []call{
+		post("/send", one(h, func(c *gateway.Command, body *gateway.SendCommand) { c.Send = body })),
+		post("/close", one(h, func(c *gateway.Command, body *gateway.CloseCommand) { c.Close = body })),
+		post("/join", one(h, func(c *gateway.Command, body *gateway.GroupsCommand) { c.Join = body })),
+		post("/leave", one(h, func(c *gateway.Command, body *gateway.GroupsCommand) { c.Leave = body })),
+		post("/bind", one(h, func(c *gateway.Command, body *gateway.BindCommand) { c.Bind = body })),
+		post("/unbind", one(h, func(c *gateway.Command, body *gateway.UnbindCommand) { c.Unbind = body })),
+		{method: http.MethodPut, path: "/session", command: one(h, func(c *gateway.Command, body *gateway.SessionCommand) { c.SetSession = body })},
+		{method: http.MethodPatch, path: "/session", command: one(h, func(c *gateway.Command, body *gateway.SessionCommand) { c.UpdateSession = body })},
+		post("/batch", h.batch),
+	}
+}
+
+// one returns what does a single command, whose body is a T.
+func one[T any](h *Handler, set func(*gateway.Command, *T)) func([]byte) (any, error) {
+	return func(body []byte) (any, error) {
+		var of T
+		if err := decode(body, &of); err != nil {
+			return nil, err
+		}
+		var c gateway.Command
+		set(&c, &of)
+		n, err := h.run(&c)
+		if err != nil {
+			return nil, err
+		}
+		return Result{Clients: &n}, nil
+	}
+}
+
+// batch does many commands in their order.
+func (h *Handler) batch(body []byte) (any, error) {
+	var in struct {
+		Commands []gateway.Command `json:"commands"`
+	}
+	if err := decode(body, &in); err != nil {
+		return nil, err
+	}
+	switch n := len(in.Commands); {
+	case n == 0:
+		return nil, invalid(CodeInvalidCommand, "commands: a list of at least one command belongs there")
+	case n > h.o.MaxCommands:
+		return nil, invalid(CodeTooMany, "commands: found %d, allowed are %d", n, h.o.MaxCommands)
+	}
+	answer := Results{Results: make([]Result, len(in.Commands))}
+	for i := range in.Commands {
+		n, err := h.run(&in.Commands[i])
+		if err != nil {
+			_, answer.Results[i] = result(err)
+			continue
+		}
+		answer.Results[i].Clients = &n
+	}
+	return answer, nil
+}
+
+// run does a command, for clients of allowed endpoints.
+func (h *Handler) run(c *gateway.Command) (int, error) {
+	to := c.Target()
+	if to == nil {
+		_, err := h.g.Do(c)
+		return 0, invalid(CodeInvalidCommand, "%v", err)
+	}
+	if err := h.checkTarget(to); err != nil {
+		return 0, err
+	}
+	if err := h.check(c, to); err != nil {
+		return 0, err
+	}
+	*to = h.within(*to)
+	n, err := h.g.Do(c)
+	if err != nil { // the command is right, but not for every client
+		return n, &partial{failed(http.StatusConflict, CodeLimitExceeded, "%v", err), n}
+	}
+	return n, nil
+}
+
+// within narrows a target to what is allowed.
+func (h *Handler) within(to gateway.Target) gateway.Target {
+	if len(h.o.Endpoints) == 0 {
+		return to
+	}
+	return to.Within(h.o.Endpoints...)
+}
+
+func (h *Handler) checkTarget(to *gateway.Target) error {
+	total := 0
+	for _, list := range []struct {
+		name  string
+		names []string
+	}{
+		{"clients", to.Clients},
+		{"users", to.Users},
+		{"groups", to.Groups},
+		{"endpoints", to.Endpoints},
+		{"except.clients", to.Except.Clients},
+		{"except.users", to.Except.Users},
+	} {
+		total += len(list.names)
+		if i := slices.Index(list.names, ""); i >= 0 {
+			return invalid(CodeInvalidTarget, "to.%s[%d]: the name is empty", list.name, i)
+		}
+	}
+	switch {
+	case total > h.o.MaxNames:
+		return invalid(CodeTooMany, "to: found %d names, allowed are %d", total, h.o.MaxNames)
+	case to.Endpoints != nil && len(to.Endpoints) == 0: // computed, and nothing was found
+		return invalid(CodeInvalidTarget, "to.endpoints: the list is empty: leave it out to mean all")
+	}
+	if err := to.Validate(); err != nil {
+		return invalid(CodeInvalidTarget, "to: %v", err)
+	}
+	return nil
+}
+
+// check tells whether the command is right, whoever is connected: the gateway, too,
+// checks it before it looks for anybody, and is asked about nobody. Sessions it
+// checks client by client.
+func (h *Handler) check(c *gateway.Command, to *gateway.Target) error {
+	for _, list := range []*gateway.GroupsCommand{c.Join, c.Leave} {
+		if list != nil && len(list.Groups) > h.o.MaxNames {
+			return invalid(CodeTooMany, "groups: found %d, allowed are %d", len(list.Groups), h.o.MaxNames)
+		}
+	}
+	if c.Send != nil {
+		if _, err := c.Send.Message(); err != nil {
+			return invalid(CodeInvalidMessage, "%v", err)
+		}
+	}
+	addressed := *to
+	*to = gateway.Clients("") // nobody's id
+	_, err := h.g.Do(c)
+	*to = addressed
+	var scratch gateway.Session
+	if c.SetSession != nil && err == nil {
+		err = scratch.Replace(c.SetSession.Session)
+	}
+	if c.UpdateSession != nil && err == nil {
+		err = scratch.Update(c.UpdateSession.Session)
+	}
+	switch {
+	case c.Send != nil && errors.Is(err, gateway.ErrNotUTF8):
+		return invalid(CodeInvalidMessage, "%v", err)
+	case err != nil:
+		return invalid(CodeInvalidCommand, "%v", err)
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/netip"
+	"path"
+
+	"github.com/caddy-websocket/caddy-websocket/gateway"
+)
+
+const clientPath = "/clients/{id}"
+
+func (h *Handler) listCalls() []call {
+	get := func(path string, read func(*http.Request, query) (any, error), params ...param) call {
+		return call{method: http.MethodGet, path: path, query: params, read: read}
+	}
+	endpoint := param{name: "endpoint", many: true}
+	limit, cursor := param{name: "limit"}, param{name: "cursor", empty: true}
+	prefix := param{name: "prefix", empty: true}
+	return []call{
+		get("/clients", h.clients, endpoint, param{name: "user"}, param{name: "group"}, param{name: "ip"}, param{name: "fields"}, limit, cursor),
+		get(clientPath, h.client),
+		get("/groups", h.names(h.g.Groups), prefix, endpoint, limit, cursor),
+		get("/users", h.names(h.g.Users), prefix, endpoint, limit, cursor),
+		get("/count", h.count, endpoint, param{name: "client", many: true}, param{name: "user", many: true}, param{name: "group", many: true},
+			param{name: "except_client", many: true}, param{name: "except_user", many: true}),
+		get("/stats", h.stats, endpoint),
+		{method: http.MethodGet, path: "/openapi.yaml", serve: serveOpenAPI},
+	}
+}
+
+// endpoints returns those that the query names and the options allow; none means
+// all.
+func (h *Handler) endpoints(q query) []string {
+	return h.within(gateway.All().In(q["endpoint"]...)).Endpoints
+}
+
+func (h *Handler) page(q query) (gateway.Page, error) {
+	limit, err := q.number("limit")
+	if err == nil && limit > gateway.MaxPageSize {
+		err = invalid(CodeInvalidQuery, "limit: %d, allowed are 1 to %d", limit, gateway.MaxPageSize)
+	}
+	return gateway.Page{Limit: limit, Cursor: q.one("cursor")}, err
+}
+
+func (h *Handler) clients(r *http.Request, q query) (any, error) {
+	page, err := h.page(q)
+	if err != nil {
+		return nil, err
+	}
+	fields := q.one("fields")
+	if fields != "" && fields != "session" {
+		return nil, invalid(CodeInvalidQuery, "fields: %.50q, allowed is session", fields)
+	}
+	ip, err := canonical(q.one("ip"))
+	if err != nil {
+		return nil, err
+	}
+	list, err := h.g.Clients(r.Context(), gateway.Query{
+		Endpoints: h.endpoints(q), User: q.one("user"), Group: q.one("group"), RealIP: ip, Page: page,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if fields == "session" {
+		for i := range list.Clients {
+			h.addSession(&list.Clients[i])
+		}
+	}
+	return list, nil
+}
+
+// canonical writes an IP address as the gateway knows it.
+func canonical(ip string) (string, error) {
+	if ip == "" {
+		return "", nil
+	}
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return "", invalid(CodeInvalidQuery, "ip: %.50q is no IP address", ip)
+	}
+	return addr.String(), nil
+}
+
+// addSession adds the session as it is stored: numbers keep their digits. A client
+// that is gone by now remains without.
+func (h *Handler) addSession(info *gateway.ClientInfo) {
+	c := h.g.Client(info.ID)
+	if c == nil {
+		return
+	}
+	var entries map[string]json.RawMessage
+	raw, err := c.Session().MarshalJSON()
+	if err != nil || json.Unmarshal(raw, &entries) != nil {
+		return // cannot happen: only valid JSON is stored
+	}
+	info.Session = make(map[string]any, len(entries))
+	for key, v := range entries {
+		info.Session[key] = v
+	}
+}
+
+func (h *Handler) client(r *http.Request, _ query) (any, error) {
+	id := path.Base(r.URL.Path)
+	if n, err := h.g.Count(r.Context(), h.within(gateway.Clients(id))); n == 1 && err == nil {
+		if c := h.g.Client(id); c != nil {
+			info := c.Info(false)
+			h.addSession(&info)
+			return info, nil
+		}
+	}
+	return nil, failed(http.StatusNotFound, CodeUnknownClient, "no client %.100q is connected", id)
+}
+
+func (h *Handler) names(list func(context.Context, gateway.NameQuery) (gateway.NameList, error)) func(*http.Request, query) (any, error) {
+	return func(r *http.Request, q query) (any, error) {
+		page, err := h.page(q)
+		if err != nil {
+			return nil, err
+		}
+		return list(r.Context(), gateway.NameQuery{Prefix: q.one("prefix"), Endpoints: h.endpoints(q), Page: page})
+	}
+}
+
+func (h *Handler) count(r *http.Request, q query) (any, error) {
+	of := gateway.Target{
+		Clients: q["client"], Users: q["user"], Groups: q["group"],
+		Endpoints: q["endpoint"],
+		Except:    gateway.Except{Clients: q["except_client"], Users: q["except_user"]},
+	}
+	of.All = len(of.Clients)+len(of.Users)+len(of.Groups) == 0
+	if err := h.checkTarget(&of); err != nil {
+		return nil, err
+	}
+	n, err := h.g.Count(r.Context(), h.within(of))
+	return Result{Clients: &n}, err
+}
+
+func (h *Handler) stats(_ *http.Request, q query) (any, error) {
+	return h.g.Stats(h.endpoints(q)...), nil
+}
