@@ -13,4 +13,5 @@ import (
 	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/rooms"   // websocket.logic.rooms
 	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/webhook" // websocket.logic.webhook
 	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/websocket"     // websocket, http.handlers.websocket
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/websocket/api" // http.handlers.websocket_api
 )

@@ -19,6 +19,7 @@ const (
 	CodeInvalidCommand   = "invalid_command"    // 400: what is asked for cannot be done to any client
 	CodeTooMany          = "too_many"           // 400: more commands or names than allowed
 	CodeInvalidKey       = "invalid_key"        // 400: an Idempotency-Key that cannot be heeded
+	CodeUnauthorized     = "unauthorized"       // 401: from who stands in front and lets callers in, not from here
 	CodeUnknownCall      = "unknown_call"       // 404
 	CodeUnknownClient    = "unknown_client"     // 404
 	CodeMethodNotAllowed = "method_not_allowed" // 405

@@ -17,13 +17,15 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, optional bool
 	if err := checkMedia(r); err != nil {
 		return nil, err
 	}
-	tooLarge := failed(http.StatusRequestEntityTooLarge, CodeTooLarge, "the body is too large: allowed are %d bytes", h.o.MaxBody)
+	tooLarge := func(most int64) error {
+		return failed(http.StatusRequestEntityTooLarge, CodeTooLarge, "the body is too large: allowed are %d bytes", most)
+	}
 	if r.ContentLength > h.o.MaxBody {
-		return nil, tooLarge
+		return nil, tooLarge(h.o.MaxBody)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.o.MaxBody))
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, tooLarge
+	if most, ok := errors.AsType[*http.MaxBytesError](err); ok { // the limit may be another handler's
+		return nil, tooLarge(most.Limit)
 	}
 	if err != nil {
 		return nil, invalid(CodeMalformed, "the body ended early: %v", err)
