@@ -8,10 +8,11 @@
 package caddymodule
 
 import (
-	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/echo"    // websocket.logic.echo
-	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/reply"   // websocket.logic.reply
-	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/rooms"   // websocket.logic.rooms
-	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/webhook" // websocket.logic.webhook
-	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/websocket"     // websocket, http.handlers.websocket
-	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/websocket/api" // http.handlers.websocket_api
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/echo"      // websocket.logic.echo
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/reply"     // websocket.logic.reply
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/rooms"     // websocket.logic.rooms
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/webhook"   // websocket.logic.webhook
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/websocket"       // websocket, http.handlers.websocket
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/websocket/admin" // admin.api.websocket, the command websocket
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/websocket/api"   // http.handlers.websocket_api
 )

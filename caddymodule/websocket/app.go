@@ -37,6 +37,10 @@ type App struct {
 	// far as drain_timeout demands. Default: 2000.
 	CloseRate int `json:"close_rate,omitempty"`
 
+	// AdminTail is what `caddy websocket tail` may show of messages. Default: types and
+	// lengths only.
+	AdminTail *AdminTail `json:"admin_tail,omitempty"`
+
 	ctx    caddy.Context
 	log    *slog.Logger
 	events *caddyevents.App
@@ -115,7 +119,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("subscribing to %s: %w", name, err)
 		}
 	}
-	return registerMetrics(ctx)
+	return RegisterMetrics(ctx)
 }
 
 // Validate checks the numbers.
@@ -126,7 +130,7 @@ func (a *App) Validate() error {
 	if a.CloseRate < 0 {
 		return fmt.Errorf("close_rate %d: allowed are positive numbers", a.CloseRate)
 	}
-	return nil
+	return a.AdminTail.validate()
 }
 
 // Start does nothing: another app may still fail to start. See commit.
@@ -155,6 +159,7 @@ func (a *App) begin() {
 // apps is.
 func (a *App) end() {
 	a.giveWay()
+	a.yieldEvents()
 	a.exit()
 }
 
@@ -195,7 +200,6 @@ func (a *App) elsewhere(gateway string) (names []string) {
 // stopped: Caddy's http app may wait long for a download to finish, and clients
 // should be told meanwhile. Stop waits for the end.
 func (a *App) exit() {
-	a.yieldEvents()
 	if !caddy.Exiting() {
 		return
 	}

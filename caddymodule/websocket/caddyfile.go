@@ -345,6 +345,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //	websocket {
 //		drain_timeout <duration>
 //		close_rate    <clients per second>
+//		admin_tail    payload [<bytes>]
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
@@ -364,8 +365,10 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = duration(d, &a.DrainTimeout, 1)
 		case "close_rate":
 			err = number(d, &a.CloseRate, 1)
+		case "admin_tail":
+			err = parseAdminTail(d, &a.AdminTail)
 		default:
-			err = d.Errf("unknown option %q: allowed are close_rate, drain_timeout", option)
+			err = d.Errf("unknown option %q: allowed are admin_tail, close_rate, drain_timeout", option)
 		}
 		if err != nil {
 			return err

@@ -20,10 +20,10 @@ import (
 // too, the gateways that run are found.
 type collector struct{}
 
-// registerMetrics makes the metrics part of what the configuration's /metrics
+// RegisterMetrics makes the metrics part of what the configuration's /metrics
 // answers; the global option `metrics` is about Caddy's own of HTTP only.
 // Further calls do nothing.
-func registerMetrics(ctx caddy.Context) error {
+func RegisterMetrics(ctx caddy.Context) error {
 	registry := ctx.GetMetricsRegistry()
 	if registry == nil {
 		return nil // a context that was made by hand

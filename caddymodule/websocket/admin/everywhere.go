@@ -1,0 +1,87 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+
+	"github.com/caddy-websocket/caddy-websocket/gateway"
+	"github.com/caddy-websocket/caddy-websocket/gateway/httpapi"
+)
+
+// States is the answer to /websocket/drain and /websocket/resume for all gateways.
+type States struct {
+	Gateways []GatewayState `json:"gateways"`
+}
+
+// GatewayState is what has become of one gateway.
+type GatewayState struct {
+	Gateway string `json:"gateway"`
+	httpapi.State
+
+	// Error is set if the gateway has refused, because it has ended.
+	Error *httpapi.Error `json:"error,omitempty"`
+}
+
+// maxOperation is how many bytes the body of a call for all gateways may have.
+const maxOperation = 64 << 10
+
+// everywhere does a call for all gateways at once, since each may take its time. If
+// all refuse, as when the call is wrong, the first one's refusal is the answer.
+func (a *API) everywhere(w http.ResponseWriter, r *http.Request, gateways map[string]*gateway.Gateway) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOperation))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, httpapi.CodeMalformed, fmt.Sprintf("reading the body: %v", err))
+		return
+	}
+	names := slices.Sorted(maps.Keys(gateways))
+	answers := make([]*kept, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		each := r.Clone(r.Context())
+		each.Body, each.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		answers[i] = &kept{status: http.StatusOK, header: make(http.Header)}
+		all.Go(func() {
+			defer answers[i].recovered()
+			a.handler(gateways[name], 0).ServeHTTP(answers[i], each)
+		})
+	}
+	all.Wait()
+	if !slices.ContainsFunc(answers, func(k *kept) bool { return k.status == http.StatusOK }) {
+		maps.Copy(w.Header(), answers[0].header)
+		w.WriteHeader(answers[0].status)
+		_, _ = w.Write(answers[0].body.Bytes())
+		return
+	}
+	states := States{Gateways: make([]GatewayState, len(names))}
+	for i, name := range names {
+		states.Gateways[i].Gateway = name
+		_ = json.Unmarshal(answers[i].body.Bytes(), &states.Gateways[i]) // it was encoded by us
+	}
+	write(w, http.StatusOK, states)
+}
+
+// kept is an answer that is not sent yet.
+type kept struct {
+	status int
+	header http.Header
+	body   bytes.Buffer
+}
+
+func (k *kept) Header() http.Header         { return k.header }
+func (k *kept) WriteHeader(status int)      { k.status = status }
+func (k *kept) Write(p []byte) (int, error) { return k.body.Write(p) }
+
+// recovered makes an answer of a panic, which in a goroutine would end Caddy.
+func (k *kept) recovered() {
+	if p := recover(); p != nil {
+		k.status = http.StatusInternalServerError
+		k.body.Reset()
+		_ = json.NewEncoder(&k.body).Encode(httpapi.Result{Error: &httpapi.Error{Code: "internal", Message: fmt.Sprint(p)}})
+	}
+}
