@@ -52,6 +52,9 @@ type Client struct {
 
 	closing atomic.Bool // reason is set
 	killed  atomic.Bool
+	turn    atomic.Int64 // odd while the goroutine that reads writes replies; see takeTurn
+	listed  atomic.Bool  // the attendant looks at it
+	handled int64        // messages; used by the client's own goroutine only
 	slow    atomic.Int32 // 1 when the send buffer has been full or nothing was taken in for long, 2 when the log says so
 
 	messagesIn  atomic.Int64
@@ -359,9 +362,11 @@ func (c *Client) bind(user string) error {
 	return nil
 }
 
-// spawn runs f in a goroutine that ends before the client's own does, or soon
-// after: the queue's.
-func (c *Client) spawn(f func()) { c.helper("writer", f) }
+// start is told by the queue that it is to be written.
+func (c *Client) start(*sendQueue) { c.writers.add(c) }
+
+// holding is told by the queue that something waits for the client's own goroutine.
+func (c *Client) holding() { c.attend(c) }
 
 func (c *Client) wrote(n int) { c.wire.bytesOut.Add(int64(n)) }
 

@@ -4,8 +4,9 @@ package gateway
 // forbids and gorilla lets pass.
 type frameCheck struct {
 	walk       frameWalk
-	data       bool // the frame is a data frame
-	fragmented bool // a message has begun whose last frame has not
+	data       bool  // the frame is a data frame
+	fragmented bool  // a message has begun whose last frame has not
+	messages   int64 // how many have ended
 }
 
 // protocolError closes the client with a code of its own.
@@ -31,6 +32,10 @@ func (f *frameCheck) scan(p []byte) (good int, err error) {
 			if err := f.judge(); err != nil {
 				return good, err
 			}
+		}
+		if f.data && !f.fragmented && f.walk.between() {
+			f.data = false
+			f.messages++
 		}
 	}
 	return len(p), nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -80,11 +81,13 @@ type Gateway struct {
 
 // shared is what all handles of a gateway have in common.
 type shared struct {
-	name     string
-	node     string // names this process in client ids
-	epoch    time.Time
-	registry *registry
-	log      atomic.Pointer[slog.Logger] // the current generation's
+	name      string
+	node      string // names this process in client ids
+	epoch     time.Time
+	registry  *registry
+	writers   writers
+	attendant attendant
+	log       atomic.Pointer[slog.Logger] // the current generation's
 
 	// ctx is what clients' contexts derive from.
 	ctx    context.Context
@@ -149,6 +152,7 @@ func New(o Options) (*Gateway, error) {
 		drained:  make(chan struct{}),
 	}
 	s.log.Store(o.Logger)
+	s.writers.shared, s.writers.most = s, runtime.GOMAXPROCS(0)
 	s.helper("sweeper", s.sweep)
 	return &Gateway{shared: s, tasks: newTasks(ctx, o.Logger)}, nil
 }

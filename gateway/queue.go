@@ -48,8 +48,8 @@ const leastWeight = 64
 const writeChunk = 64 << 10
 
 // sendQueue stands between Send and the socket. Whoever sends, puts a whole
-// frame in and goes on; a goroutine that exists only while something waits
-// writes it out. Control frames have slots of their own, one for each kind, go
+// frame in and goes on; somebody else writes it out: the client's own goroutine
+// what it has caused itself, one of the gateway's writers all else. Control frames have slots of their own, one for each kind, go
 // before the data, and so can neither pile up nor be held up by a full queue.
 //
 // A push never blocks on the socket. Frames are shared between clients: nobody
@@ -67,9 +67,14 @@ type sendQueue struct {
 	ping    []byte        // guarded by mu
 	closing []byte        // guarded by mu; the close frame: nothing is accepted after it
 	flushed chan struct{} // guarded by mu; made with closing, closed when that is written or cannot be
-	busy    bool          // guarded by mu; a goroutine writes
+	busy    bool          // guarded by mu; somebody writes, or is about to
 	pinging bool          // guarded by mu; a ping among other things
 	err     error         // guarded by mu; why nothing is written any more
+
+	// held is set while the client's own goroutine handles messages: it writes the
+	// replies itself when it has nothing else in hand. See shared.attend for what it
+	// is too slow for.
+	held atomic.Bool
 
 	// progress is when the write under way began or last moved on; 0 while
 	// nothing is being written.
@@ -95,10 +100,11 @@ type sendQueue struct {
 }
 
 // queueOwner is what a sendQueue needs of the client that it belongs to. now,
-// spawn and full are called with the queue's lock held.
+// start, holding and full are called with the queue's lock held.
 type queueOwner interface {
 	now() int64            // monotonic nanoseconds, never 0
-	spawn(f func())        // runs f in a goroutine that the gateway waits for
+	start(*sendQueue)      // has the queue's write called soon, until it returns false
+	holding()              // something waits that the client's own goroutine is to write
 	wrote(n int)           // n bytes went out
 	writeFailed(err error) // nothing more will
 	full(QueuePolicy)      // a message did not fit, and the policy has decided
@@ -131,6 +137,9 @@ func (q *sendQueue) push(frame []byte, limit int64, policy QueuePolicy) error {
 	}
 	q.data = append(q.data, frame)
 	q.bytes += size
+	if q.bytes > min(limit/2, writeChunk) { // it fills: nobody waits for a callback
+		q.held.Store(false)
+	}
 	q.wake()
 	return nil
 }
@@ -260,14 +269,49 @@ func (q *sendQueue) take() []byte {
 	return frame
 }
 
-// wake starts the writing goroutine if it may write and none runs.
+// wake has what waits written, unless somebody is at it.
 func (q *sendQueue) wake() {
-	if q.busy || q.out == nil || q.err != nil {
-		return
+	switch {
+	case q.busy || q.out == nil || q.err != nil:
+	case q.held.Load():
+		q.owner.holding()
+	default:
+		q.begin()
+		q.owner.start(q)
 	}
+}
+
+// begin makes the caller the one who writes. It holds the lock.
+func (q *sendQueue) begin() {
 	q.busy = true
 	q.progress.Store(q.owner.now())
-	q.owner.spawn(q.write)
+}
+
+// hold leaves what is pushed from now on to whoever calls release.
+func (q *sendQueue) hold() { q.held.Store(true) }
+
+// release ends hold. If it returns true, something waits, and the caller has to
+// call write until that returns false, or start.
+func (q *sendQueue) release() bool {
+	q.held.Store(false)
+	return q.claim()
+}
+
+// claim makes the caller the one who writes, if something waits that nobody
+// writes.
+func (q *sendQueue) claim() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.busy || q.out == nil || q.err != nil || !q.waits() {
+		return false
+	}
+	q.begin()
+	return true
+}
+
+// waits tells whether there is something to write. The caller holds the lock.
+func (q *sendQueue) waits() bool {
+	return q.pong != nil || q.ping != nil || q.head < len(q.data) || q.closing != nil
 }
 
 // scratch holds buffers in which frames are gathered for one write.
@@ -276,32 +320,30 @@ var scratch = sync.Pool{New: func() any {
 	return &b
 }}
 
-// write is the goroutine that writes until nothing waits.
-func (q *sendQueue) write() {
+// write writes some of what waits, in one go if it is not much, and returns
+// whether more does. Only who was told to by release, or by the owner's start,
+// calls it.
+func (q *sendQueue) write() (more bool) {
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
-	for {
-		batch, last := q.next((*buf)[:0])
-		for len(batch) > 0 {
-			n, err := q.out.Write(batch[:min(len(batch), writeChunk)])
-			q.owner.wrote(n)
-			if err != nil {
-				if q.settle(err) {
-					q.owner.writeFailed(err)
-				}
-				return
+	batch, last := q.next((*buf)[:0])
+	for len(batch) > 0 {
+		n, err := q.out.Write(batch[:min(len(batch), writeChunk)])
+		q.owner.wrote(n)
+		if err != nil {
+			if q.settle(err) {
+				q.owner.writeFailed(err)
 			}
-			q.progress.Store(q.owner.now())
-			batch = batch[n:]
+			return false
 		}
-		if last {
-			q.settle(errCloseSent)
-			return
-		}
-		if q.idle() {
-			return
-		}
+		q.progress.Store(q.owner.now())
+		batch = batch[n:]
 	}
+	if last {
+		q.settle(errCloseSent)
+		return false
+	}
+	return !q.idle()
 }
 
 // next takes what is to be written now: a frame as it is if it is alone or
@@ -339,8 +381,8 @@ func (q *sendQueue) next(buf []byte) (batch []byte, last bool) {
 	return q.closing, q.closing != nil
 }
 
-// idle is called when what next gave is written, and ends the writing goroutine
-// if nothing waits.
+// idle is called when what next gave is written, and ends the writing if nothing
+// waits.
 func (q *sendQueue) idle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -348,7 +390,7 @@ func (q *sendQueue) idle() bool {
 		q.pingOut.Store(q.owner.now())
 	}
 	q.pinging = false
-	if q.err == nil && (q.pong != nil || q.ping != nil || q.head < len(q.data) || q.closing != nil) {
+	if q.err == nil && q.waits() {
 		return false
 	}
 	q.busy = false

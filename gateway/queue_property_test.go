@@ -21,11 +21,12 @@ type watchedOwner struct {
 	overflows atomic.Int64
 }
 
-func (o *watchedOwner) spawn(f func()) {
+func (o *watchedOwner) start(q *sendQueue) {
 	o.running.Add(1)
-	o.fakeOwner.spawn(func() {
+	o.wg.Go(func() {
 		defer o.running.Add(-1)
-		f()
+		for q.write() {
+		}
 	})
 }
 

@@ -17,8 +17,14 @@ type fakeOwner struct {
 	bytes  int
 }
 
-func (*fakeOwner) now() int64              { return 1 }
-func (o *fakeOwner) spawn(f func())        { o.wg.Go(f) }
+func (*fakeOwner) now() int64 { return 1 }
+func (*fakeOwner) holding()   {}
+func (o *fakeOwner) start(q *sendQueue) {
+	o.wg.Go(func() {
+		for q.write() {
+		}
+	})
+}
 func (o *fakeOwner) wrote(n int)           { o.bytes += n }
 func (*fakeOwner) full(QueuePolicy)        {}
 func (o *fakeOwner) writeFailed(err error) { o.failed = err }

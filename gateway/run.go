@@ -17,15 +17,84 @@ import (
 // run is the client's own goroutine: it reads, calls OnMessage, and at the end
 // OnClose.
 func (c *Client) run() {
-	defer c.conns.Done()
-	defer c.recovered("client")
-	defer c.finish()
 	if c.killed.Load() { // before there was a connection to cut
 		c.cut()
 	}
 	c.queue.open(c.wire.conn)
 	c.closeIfDue()
-	c.read()
+	c.listen()
+	c.serve()
+}
+
+// serve reads until the end of the client, or until it is found to be stuck in
+// writing a reply: then another goroutine goes on in its place, and it ends when
+// that is written.
+func (c *Client) serve() {
+	var passed, more bool
+	defer func() {
+		if !passed {
+			c.conns.Done()
+		}
+	}()
+	defer c.recovered("client")
+	defer func() {
+		if !passed {
+			c.finish()
+		}
+	}()
+	passed, more = c.read()
+	if passed {
+		defer c.helpers.Done() // see takeTurn
+	}
+	for more {
+		more = c.queue.write()
+	}
+}
+
+// reply writes what was held back while a message was handled, unless more
+// messages are in hand. If it returns passed, reading is no longer this goroutine's
+// turn, but writing what there is more of.
+func (c *Client) reply() (passed, more bool) {
+	if c.handled < c.wire.check.messages || !c.queue.held.Load() || !c.queue.release() {
+		return false, false
+	}
+	if !c.wire.waited { // the next message may be here already: its reply goes along
+		c.writers.add(c)
+		return false, false
+	}
+	turn := c.turn.Add(1)
+	c.attend(c)
+	more = c.queue.write()
+	if !c.turn.CompareAndSwap(turn, turn+1) {
+		return true, more
+	}
+	if more {
+		c.writers.add(c)
+	}
+	return false, false
+}
+
+// unhold ends the holding back before a Read that may take long.
+func (c *Client) unhold() {
+	if c.queue.held.Load() && c.queue.release() {
+		c.writers.add(c)
+	}
+}
+
+// takeTurn goes on reading in place of a goroutine that has been writing replies
+// for too long.
+func (c *Client) takeTurn(turn, now int64) {
+	const patience = 2 * time.Millisecond
+	p := c.queue.progress.Load()
+	if p == 0 || time.Duration(now-p) < patience {
+		return
+	}
+	c.helpers.Add(1) // for the one that still writes
+	if !c.turn.CompareAndSwap(turn, turn+1) {
+		c.helpers.Done()
+		return
+	}
+	go c.serve()
 }
 
 // due tells whether and why the client has to go: everybody does, or what it
@@ -55,8 +124,8 @@ func (c *Client) closeIfDue() {
 	}
 }
 
-// read handles messages until none can follow, and notes why.
-func (c *Client) read() {
+// listen says what is done with control frames.
+func (c *Client) listen() {
 	c.ws.SetPingHandler(func(payload string) error {
 		c.queue.pushPong([]byte(payload))
 		return c.allow()
@@ -70,11 +139,19 @@ func (c *Client) read() {
 		c.close(CloseReason{Code: code, Reason: reason, ByPeer: true}, false)
 		return nil
 	})
+}
+
+// read handles messages until none can follow, and notes why; or until it is no
+// longer this goroutine's turn, see reply.
+func (c *Client) read() (passed, more bool) {
 	for {
+		if passed, more := c.reply(); passed {
+			return true, more
+		}
 		kind, r, err := c.ws.NextReader()
 		if err != nil {
 			c.unreadable(err)
-			return
+			return false, false
 		}
 		data, err := c.readMessage(r)
 		if err == nil && kind == websocket.TextMessage && !utf8.Valid(data) {
@@ -85,11 +162,13 @@ func (c *Client) read() {
 		}
 		if err != nil {
 			c.unreadable(err)
-			return
+			return false, false
 		}
+		c.handled++
 		if c.isClosing() {
 			continue // only the answer to the close frame is waited for
 		}
+		c.queue.hold()
 		c.messagesIn.Add(1)
 		c.watchedMessage(EventMessage, Message{Type: MessageType(kind), Data: data})      //nolint:gosec // 1 or 2
 		if err := c.onMessage(Message{Type: MessageType(kind), Data: data}); err != nil { //nolint:gosec // 1 or 2
@@ -166,6 +245,7 @@ func (c *Client) unreadable(err error) {
 
 // finish ends the connection and calls OnClose.
 func (c *Client) finish() {
+	c.unhold()
 	c.close(CloseReason{Code: CloseAbnormal, Reason: "logic left its goroutine"}, true) // only if nothing else was noted: runtime.Goexit
 	c.hangUp()
 	c.endContext()

@@ -27,12 +27,19 @@ type wire struct {
 	// silent; 0 while nothing is being read.
 	readAt atomic.Int64
 
+	// waited tells whether the last Read had to wait; for the client's own goroutine.
+	waited bool
+
 	// partial is set while a message has begun and not ended.
 	partial atomic.Bool
 
 	bytesIn  atomic.Int64
 	bytesOut atomic.Int64
 }
+
+// atHand is what a Read takes at most whose bytes were there already: a system call
+// and the decryption of a record.
+const atHand = 8 * time.Microsecond
 
 // Read gives gorilla what the peer sent.
 func (w *wire) Read(p []byte) (n int, err error) {
@@ -44,10 +51,14 @@ func (w *wire) Read(p []byte) (n int, err error) {
 		if w.rest = w.rest[n:]; len(w.rest) == 0 {
 			w.rest = nil // its array is not kept
 		}
+		w.waited = false
 	} else {
-		w.readAt.Store(w.client.now())
+		w.client.unhold()
+		began := w.client.now()
+		w.readAt.Store(began)
 		n, err = w.conn.Read(p)
 		w.readAt.Store(0)
+		w.waited = w.client.now()-began > int64(atHand)
 	}
 	w.bytesIn.Add(int64(n))
 	good, broken := w.check.scan(p[:n])
