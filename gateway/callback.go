@@ -66,8 +66,11 @@ func (c *Client) exit(e *Endpoint, err *error) {
 			"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		*err = errPanic
 	}
-	kind := c.call.kind.Swap(0) - 1
-	c.slot.tally.callbacks[kind].observe(time.Duration(c.now() - c.call.since.Load()))
+	kind, now := callback(c.call.kind.Swap(0)-1), c.now()
+	c.slot.tally.callbacks[kind].observe(time.Duration(now - c.call.since.Load()))
+	if kind == callbackMessage {
+		c.lastMessage.Store(now)
+	}
 	c.inside.Store(nil)
 }
 

@@ -10,9 +10,6 @@ type bucket struct {
 
 // take takes one token, and tells whether there was one.
 func (b *bucket) take(r Rate, now int64) bool {
-	if r.PerSecond == 0 {
-		return true
-	}
 	if b.last == 0 {
 		b.tokens = float64(r.Burst)
 	} else {

@@ -117,7 +117,9 @@ func appendMembers(into []*Client, t *table[members], name string) []*Client {
 	s := t.shard(name)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	for c := range s.names[name] {
+	m := s.names[name]
+	into = slices.Grow(into, len(m))
+	for c := range m {
 		into = append(into, c)
 	}
 	return into
@@ -147,7 +149,7 @@ func (r *registry) lookup(id string) *Client {
 
 // everybody returns all connections, also those that are closing.
 func (r *registry) everybody() []*Client {
-	var all []*Client
+	all := make([]*Client, 0, r.clients.size())
 	r.clients.each(func(_ string, c *Client) { all = append(all, c) })
 	return all
 }
