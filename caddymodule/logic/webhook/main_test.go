@@ -9,13 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -26,35 +23,7 @@ import (
 )
 
 // TestMain fails if a test left a goroutine of ours behind.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if left := leaked(); code == 0 && left != "" {
-		fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", left)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// leaked returns the stacks of goroutines that run code of this module, waiting a
-// moment for those that are about to end.
-func leaked() string {
-	const tries, pause = 100, 20 * time.Millisecond
-	var left []string
-	for range tries {
-		buf := make([]byte, 4<<20)
-		left = nil
-		for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if strings.Contains(stack, "caddy-websocket/") && !strings.Contains(stack, "webhook_test.TestMain") {
-				left = append(left, stack)
-			}
-		}
-		if len(left) == 0 {
-			return ""
-		}
-		time.Sleep(pause)
-	}
-	return strings.Join(left, "\n\n")
-}
+func TestMain(m *testing.M) { gatewaytest.Main(m, "caddy-websocket/") }
 
 // post is a request that the backend has seen.
 type post struct {
