@@ -20,7 +20,10 @@ TEST   = go test $(if $(filter 1,$(CGO)),-race) -vet=off -shuffle=on -timeout 20
 SOAK    = -soak.clients=1000 -soak.reloads=100 -soak.gap=700ms -soak.pause=500ms -soak.life=15s -soak.peers -soak.report=$(CURDIR)/bin/soak.txt
 SOAKENV = $(if $(findstring -race,$(SOAKFLAGS)),,CGO_ENABLED=0 GOFLAGS='-trimpath -tags=nobadger,nomysql,nopgx')
 
-.PHONY: build run test soak lint fmt cover clean help
+# BENCHFLAGS='-run echo -rounds 3 -lasts 1s' is a short one, BENCHFLAGS=-help lists what there is.
+BENCHFLAGS =
+
+.PHONY: build run test soak bench lint fmt cover clean help
 .DEFAULT_GOAL := help
 
 build: ## build bin/caddy
@@ -33,14 +36,20 @@ test: ## run all tests with the race detector; browsers, foreign clients, xcaddy
 	$(NORACE)
 	$(TEST)
 	cd e2e && $(TEST)
+	cd bench && $(TEST)
 
 soak: ## 1,000 clients, 100 reloads, also with nginx: seven minutes; the report is bin/soak.txt
 	@mkdir -p bin
 	cd e2e && $(SOAKENV) go test -vet=off -count=1 -v -timeout 40m -run ReloadsDropNobody ./soak $(SOAK) $(SOAKFLAGS)
 
+bench: ## measure beside gorilla, nginx and others: half an hour; the report is bin/bench.txt
+	@mkdir -p bin
+	cd bench && go run . -report $(CURDIR)/bin/bench.txt $(BENCHFLAGS)
+
 lint: ## run golangci-lint, built from source at the version of tools/go.mod
 	$(LINT) run ./...
 	cd e2e && $(subst tools/,../tools/,$(LINT)) run ./...
+	cd bench && $(subst tools/,../tools/,$(LINT)) run ./...
 
 fmt: ## format all Go files
 	$(LINT) fmt

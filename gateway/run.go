@@ -191,6 +191,9 @@ func (c *Client) readMessage(r io.Reader) ([]byte, error) {
 	pooled := messageBuffers.Get().(*[]byte)
 	defer messageBuffers.Put(pooled)
 	data := (*pooled)[:0]
+	if size := c.comesIn(); size > cap(data) {
+		data = make([]byte, 0, size)
+	}
 	for {
 		n, err := r.Read(data[len(data):cap(data)])
 		data = data[:len(data)+n]
@@ -210,6 +213,17 @@ func (c *Client) readMessage(r io.Reader) ([]byte, error) {
 			data = append(data, 0)[:len(data)]
 		}
 	}
+}
+
+// comesIn returns how much room to make for the message that is about to be read,
+// as far as a peer is believed that has only said so; 0 if that is not known.
+func (c *Client) comesIn() int {
+	const believed = 64 << 10
+	check := &c.wire.check
+	if c.handled < check.messages || !check.data || check.walk.left == 0 {
+		return 0 // it is in hand already, and small
+	}
+	return int(min(check.walk.length(), believed)) + 1 // one more, so that its end is seen without growing
 }
 
 // allow counts one message or control frame against the endpoint's rate.

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/caddy-websocket/caddy-websocket/bench/load"
+)
+
+// server is one that runs: a process, or a proxy and what is behind it.
+type server struct {
+	contender *contender
+	parts     []*process
+	addr      string
+	tls       *tls.Config
+	admin     []string // addresses of /debug/pprof
+}
+
+// setting is what a server is started for.
+type setting struct {
+	plain bool     // ws
+	full  bool     // with access log, metrics and compression
+	env   []string // for instance GOMEMLIMIT
+}
+
+// contender is a kind of server, by the name that it has in the tables.
+type contender struct {
+	name  string
+	start func(*lab, setting) (*server, error)
+
+	noFanout bool
+	onlyIdle bool
+	proxy    bool
+}
+
+// missingError says what is left out, since it is not installed.
+type missingError struct{ what string }
+
+// Error names what is missing.
+func (e *missingError) Error() string { return e.what + " is not installed" }
+
+// contenders are all; the first is the product, which the others are compared with.
+var contenders = []*contender{
+	{name: "caddy-websocket", start: startProduct},
+	{name: "caddy-websocket full", start: startFull, onlyIdle: true},
+	{name: "gorilla", start: peer("gorilla")},
+	{name: "coder", start: peer("coder"), noFanout: true},
+	{name: "gws", start: peer("gws")},
+	{name: "bare", start: peer("bare"), noFanout: true, onlyIdle: true},
+	{name: "nginx > gorilla", start: startNginx("gorilla"), proxy: true},
+	{name: "nginx > node ws", start: startNginx("node"), noFanout: true, proxy: true},
+	{name: "reverse_proxy > gorilla", start: startReverseProxy, proxy: true},
+}
+
+// peer returns how to start one of bench/server.
+func peer(kind string) func(*lab, setting) (*server, error) {
+	return func(l *lab, s setting) (*server, error) {
+		var files []string
+		var secure *tls.Config
+		if !s.plain {
+			files, secure = []string{"-cert", l.cert, "-key", l.key}, l.tls
+		}
+		p, err := l.start(s.env, l.binary("server"), append([]string{kind}, files...)...)
+		if err != nil {
+			return nil, err
+		}
+		line, err := p.firstLine()
+		if err != nil {
+			p.stop()
+			return nil, err
+		}
+		addr, admin, _ := strings.Cut(line, " ")
+		return &server{parts: []*process{p}, addr: addr, tls: secure, admin: []string{admin}}, nil
+	}
+}
+
+// startNode starts the ws backend, if Node and ws are there.
+func startNode(l *lab, _ setting) (*server, error) {
+	node, modules, err := l.node()
+	if err != nil {
+		return nil, err
+	}
+	p, err := l.start([]string{"NODE_PATH=" + modules}, node, l.source("bench/server/echo.cjs"))
+	if err != nil {
+		return nil, err
+	}
+	addr, err := p.firstLine()
+	if err != nil {
+		p.stop()
+		return nil, err
+	}
+	return &server{parts: []*process{p}, addr: addr}, nil
+}
+
+func (s *server) stop() {
+	for _, p := range s.parts {
+		p.stop()
+	}
+}
+
+// ready waits until the server answers handshakes.
+func (s *server) ready(l *lab) error {
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var c *load.Conn
+		target := s.target("/echo")
+		if c, err = target.Dial(l.ctx, 4<<10); err == nil {
+			c.Close()
+			return nil
+		}
+		for _, p := range s.parts {
+			if p.over() {
+				return fmt.Errorf("%s has ended:\n%s", p.cmd.Path, p.lastWords())
+			}
+		}
+	}
+	return err
+}
+
+func (s *server) target(path string) load.Target {
+	return load.Target{Addr: s.addr, TLS: s.tls, Path: path}
+}
+
+func (s *server) cpu() (total time.Duration) {
+	for _, p := range s.parts {
+		for _, pid := range p.tree() {
+			total += cpu(pid)
+		}
+	}
+	return total
+}
+
+func (s *server) pss() (total int64) {
+	for _, p := range s.parts {
+		for _, pid := range p.tree() {
+			total += pss(pid)
+		}
+	}
+	return total
+}
+
+// open starts a server of the kind and waits for it.
+func (c *contender) open(l *lab, set setting) (*server, error) {
+	s, err := c.start(l, set)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.name, err)
+	}
+	s.contender = c
+	if err := s.ready(l); err != nil {
+		s.stop()
+		return nil, fmt.Errorf("%s does not answer: %w", c.name, err)
+	}
+	return s, nil
+}
