@@ -32,13 +32,23 @@ type writer struct {
 	alone bool                 // guarded by mu; it was replaced, and ends after what it is at
 }
 
+// idleWriters keeps what writers are made of: most live for one write.
+var idleWriters = sync.Pool{New: func() any { return new(writer) }}
+
+// rest gives the writer back. Nobody knows it any more: it is not among the active.
+func (me *writer) rest() {
+	clear(me.room[:])
+	me.batch, me.began, me.alone = nil, 0, false
+	idleWriters.Put(me)
+}
+
 // add has the queues of clients written. They may be locked.
 func (w *writers) add(clients ...*Client) {
 	var me *writer
 	w.mu.Lock()
 	w.waiting = append(w.waiting, clients...)
 	if len(w.active) < w.most && w.head < len(w.waiting) {
-		me = new(writer)
+		me = idleWriters.Get().(*writer)
 		w.active = append(w.active, me)
 	}
 	w.mu.Unlock()
@@ -60,15 +70,18 @@ func (w *writers) run(me *writer) {
 		c, alone := me.next(w.shared.now())
 		switch {
 		case alone:
+			me.rest()
 			return
 		case c == nil:
 			if !w.take(me) {
+				me.rest()
 				return
 			}
 			continue
 		}
 		more := c.queue.write()
 		if me.done() {
+			me.rest()
 			for more {
 				more = c.queue.write()
 			}
