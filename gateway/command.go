@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // Command is one command as data, for programs elsewhere: the push API, webhooks,
@@ -182,30 +181,4 @@ func (g *Gateway) Do(c *Command) (int, error) {
 		return 0, err
 	}
 	return s.do(g, *s.to)
-}
-
-// Within returns t narrowed to clients of the allowed endpoints, whatever it
-// names itself: what somebody may do who is allowed these only. Unlike In, which
-// widens a list, it never adds an endpoint. None allowed means that nobody is
-// reached.
-func (t Target) Within(allowed ...string) Target {
-	if len(t.Endpoints) == 0 {
-		t.Endpoints = allowed
-	} else {
-		t.Endpoints = intersection(t.Endpoints, allowed)
-	}
-	if len(t.Endpoints) == 0 {
-		t.Endpoints = []string{""} // the name of no endpoint
-	}
-	return t
-}
-
-func intersection(a, b []string) []string {
-	var both []string
-	for _, s := range a {
-		if slices.Contains(b, s) {
-			both = append(both, s)
-		}
-	}
-	return both
 }

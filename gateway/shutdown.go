@@ -29,6 +29,10 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	}
 }
 
+// Done is closed when Shutdown is through: nobody is connected any more, and
+// nobody will be.
+func (g *Gateway) Done() <-chan struct{} { return g.drained }
+
 func (s *shared) drain(ctx context.Context) error {
 	s.mu.Lock()
 	close(s.stopping)

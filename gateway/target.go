@@ -57,6 +57,32 @@ func (t Target) In(endpoints ...string) Target {
 	return t
 }
 
+// Within returns t narrowed to clients of the allowed endpoints, whatever it
+// names itself: what somebody may do who is allowed these only. Unlike In, which
+// widens a list, it never adds an endpoint. None allowed means that nobody is
+// reached.
+func (t Target) Within(allowed ...string) Target {
+	if len(t.Endpoints) == 0 {
+		t.Endpoints = allowed
+	} else {
+		t.Endpoints = intersection(t.Endpoints, allowed)
+	}
+	if len(t.Endpoints) == 0 {
+		t.Endpoints = []string{""} // the name of no endpoint
+	}
+	return t
+}
+
+func intersection(a, b []string) []string {
+	var both []string
+	for _, s := range a {
+		if slices.Contains(b, s) {
+			both = append(both, s)
+		}
+	}
+	return both
+}
+
 // ExceptClients returns t without these clients.
 func (t Target) ExceptClients(ids ...string) Target {
 	t.Except.Clients = slices.Concat(t.Except.Clients, ids)

@@ -67,12 +67,8 @@ func (w *writers) busy() bool {
 // run writes until nothing waits.
 func (w *writers) run(me *writer) {
 	for {
-		c, alone := me.next(w.shared.now())
-		switch {
-		case alone:
-			me.rest()
-			return
-		case c == nil:
+		c := me.next(w.shared.now())
+		if c == nil {
 			if !w.take(me) {
 				me.rest()
 				return
@@ -119,19 +115,21 @@ func (w *writers) take(me *writer) bool {
 	return true
 }
 
-// next returns the next of the batch, or nil; and whether the writer was replaced.
-func (me *writer) next(now int64) (c *Client, alone bool) {
+// next returns the next of the batch, or nil.
+func (me *writer) next(now int64) *Client {
 	me.mu.Lock()
 	defer me.mu.Unlock()
-	if me.alone || len(me.batch) == 0 {
-		return nil, me.alone
+	if len(me.batch) == 0 {
+		return nil
 	}
-	c, me.batch = me.batch[0], me.batch[1:]
+	c := me.batch[0]
+	me.batch = me.batch[1:]
 	me.began = now
-	return c, false
+	return c
 }
 
-// done notes that a write is over. It returns whether the writer was replaced.
+// done notes that a write is over. It returns whether the writer was replaced, which
+// happens in writes only.
 func (me *writer) done() (alone bool) {
 	me.mu.Lock()
 	defer me.mu.Unlock()

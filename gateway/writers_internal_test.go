@@ -16,13 +16,13 @@ func TestReplacedWriterLosesNobody(t *testing.T) {
 	}
 	for name, begin := range map[string]func(me *writer) []*Client{
 		"in a write": func(me *writer) []*Client {
-			first, _ := me.next(1)
+			first := me.next(1)
 			return []*Client{first}
 		},
 		"in its second write": func(me *writer) []*Client {
-			first, _ := me.next(1)
+			first := me.next(1)
 			me.done()
-			second, _ := me.next(1)
+			second := me.next(1)
 			return []*Client{first, second}
 		},
 	} {
@@ -41,11 +41,11 @@ func TestReplacedWriterLosesNobody(t *testing.T) {
 			if !me.done() {
 				t.Error("the writer does not know that it was replaced")
 			}
-			if c, alone := me.next(late); c != nil || !alone {
+			if c := me.next(late); c != nil || !me.done() {
 				t.Error("a writer that was replaced goes on")
 			}
 			for other := new(writer); w.take(other); {
-				for c, _ := other.next(1); c != nil; c, _ = other.next(1) {
+				for c := other.next(1); c != nil; c = other.next(1) {
 					seen = append(seen, c)
 					other.done()
 				}
@@ -72,7 +72,7 @@ func TestWriterThatGoesOnIsNotReplaced(t *testing.T) {
 	me.next(1)
 	me.done()
 	w.relieve(int64(time.Hour))
-	if c, alone := me.next(1); c == nil || alone {
+	if c := me.next(1); c == nil || me.done() {
 		t.Error("a writer between two writes was replaced")
 	}
 }
