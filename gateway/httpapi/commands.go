@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"errors"
 	"net/http"
 	"slices"
 
@@ -136,11 +135,6 @@ func (h *Handler) check(c *gateway.Command, to *gateway.Target) error {
 			return invalid(CodeTooMany, "groups: found %d, allowed are %d", len(list.Groups), h.o.MaxNames)
 		}
 	}
-	if c.Send != nil {
-		if _, err := c.Send.Message(); err != nil {
-			return invalid(CodeInvalidMessage, "%v", err)
-		}
-	}
 	addressed := *to
 	*to = gateway.Clients("") // nobody's id
 	_, err := h.g.Do(c)
@@ -153,7 +147,7 @@ func (h *Handler) check(c *gateway.Command, to *gateway.Target) error {
 		err = scratch.Update(c.UpdateSession.Session)
 	}
 	switch {
-	case c.Send != nil && errors.Is(err, gateway.ErrNotUTF8):
+	case c.Send != nil && err != nil: // there is but the message that can be wrong
 		return invalid(CodeInvalidMessage, "%v", err)
 	case err != nil:
 		return invalid(CodeInvalidCommand, "%v", err)
