@@ -100,15 +100,22 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "5")
 	}
-	_ = h.answer(w, r, status, body)
+	_ = Answer(w, r, status, body)
 }
 
-// answer writes JSON. It fails only before anything is written.
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request, status int, body any) error {
+// Refuse answers with an error in the form of the calls, for who mounts a Handler
+// and has something to refuse.
+func Refuse(w http.ResponseWriter, r *http.Request, status int, code, message string) {
+	_ = Answer(w, r, status, Result{Error: &Error{code, message}}) // it can be encoded
+}
+
+// Answer writes JSON as the calls do. It fails only before anything is written.
+func Answer(w http.ResponseWriter, r *http.Request, status int, body any) error {
 	data, err := encode(body)
 	if err != nil {
 		return failed(http.StatusInternalServerError, CodeInternal, "encoding the answer: %v", err)
 	}
+	harden(w.Header())
 	write(w, r, status, "application/json", data)
 	return nil
 }
@@ -129,4 +136,10 @@ func write(w http.ResponseWriter, r *http.Request, status int, contentType strin
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(data) //nolint:gosec // it is JSON or YAML, and said to be; an error means that nobody reads it
 	}
+}
+
+// harden says that an answer is for the one who asked, and is what it says it is.
+func harden(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
 }

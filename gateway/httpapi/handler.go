@@ -92,8 +92,7 @@ type call struct {
 
 // ServeHTTP answers a call.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	harden(w.Header())
 	here := h.callsAt("/" + strings.TrimPrefix(r.URL.Path, "/"))
 	if len(here) == 0 {
 		h.refuse(w, r, &failure{http.StatusNotFound, CodeUnknownCall, "no such call: there are " + h.list()})
@@ -133,7 +132,7 @@ func (h *Handler) do(w http.ResponseWriter, r *http.Request, c *call) error {
 		if err != nil {
 			return err
 		}
-		return h.answer(w, r, http.StatusOK, body)
+		return Answer(w, r, http.StatusOK, body)
 	}
 	body, err := h.readBody(w, r, c.operate != nil)
 	if err != nil {
@@ -147,7 +146,7 @@ func (h *Handler) do(w http.ResponseWriter, r *http.Request, c *call) error {
 		if err != nil {
 			return err
 		}
-		return h.answer(w, r, http.StatusOK, body)
+		return Answer(w, r, http.StatusOK, body)
 	}
 	return h.command(w, r, c, body)
 }

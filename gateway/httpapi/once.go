@@ -21,7 +21,7 @@ func (h *Handler) command(w http.ResponseWriter, r *http.Request, c *call, body 
 		if err != nil {
 			return err
 		}
-		return h.answer(w, r, http.StatusOK, answer)
+		return Answer(w, r, http.StatusOK, answer)
 	}
 	known, begun := h.o.Replay.begin(replayKey{h.o.Scope, h.g.Name(), key}, fingerprint(c, body))
 	switch {

@@ -5,7 +5,6 @@ package admin
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -83,11 +82,12 @@ func (a *API) Routes() []caddy.AdminRoute {
 // serve writes errors by itself, in the form that package httpapi has for them.
 func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	a.endWith(r)
-	r, name, err := relative(r)
+	rest, name, err := relative(r)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, httpapi.CodeInvalidQuery, err.Error())
+		httpapi.Refuse(w, r, http.StatusBadRequest, httpapi.CodeInvalidQuery, err.Error())
 		return nil
 	}
+	r = rest
 	gateways := websocket.Gateways()
 	if r.URL.Path == "/" {
 		listGateways(w, r, name, gateways)
@@ -99,7 +99,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	g := gateways[cmp.Or(name, gateway.DefaultName)]
 	if g == nil {
-		refuse(w, http.StatusNotFound, CodeUnknownGateway, unknown(cmp.Or(name, gateway.DefaultName), gateways))
+		httpapi.Refuse(w, r, http.StatusNotFound, CodeUnknownGateway, unknown(cmp.Or(name, gateway.DefaultName), gateways))
 		return nil
 	}
 	payload, while := websocket.TailPayload()
@@ -182,16 +182,16 @@ func (a *API) handler(g *gateway.Gateway, payload int) http.Handler {
 func listGateways(w http.ResponseWriter, r *http.Request, name string, gateways map[string]*gateway.Gateway) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		refuse(w, http.StatusMethodNotAllowed, httpapi.CodeMethodNotAllowed,
+		httpapi.Refuse(w, r, http.StatusMethodNotAllowed, httpapi.CodeMethodNotAllowed,
 			fmt.Sprintf("%.20q is no method of this call: allowed are GET, HEAD", r.Method))
 		return
 	}
 	if r.URL.RawQuery != "" {
-		refuse(w, http.StatusBadRequest, httpapi.CodeInvalidQuery, "unknown parameter: allowed is gateway")
+		httpapi.Refuse(w, r, http.StatusBadRequest, httpapi.CodeInvalidQuery, "unknown parameter: allowed is gateway")
 		return
 	}
 	if name != "" && gateways[name] == nil {
-		refuse(w, http.StatusNotFound, CodeUnknownGateway, unknown(name, gateways))
+		httpapi.Refuse(w, r, http.StatusNotFound, CodeUnknownGateway, unknown(name, gateways))
 		return
 	}
 	answer := Gateways{Gateways: []gateway.Stats{}}
@@ -200,7 +200,7 @@ func listGateways(w http.ResponseWriter, r *http.Request, name string, gateways 
 			answer.Gateways = append(answer.Gateways, gateways[n].Stats())
 		}
 	}
-	write(w, http.StatusOK, answer)
+	_ = httpapi.Answer(w, r, http.StatusOK, answer) // it can be encoded
 }
 
 // Gateways is the answer to GET /websocket/.
@@ -215,20 +215,6 @@ func unknown(name string, gateways map[string]*gateway.Gateway) string {
 		return fmt.Sprintf("there is no gateway %.100q: no websocket is configured", name)
 	}
 	return fmt.Sprintf("there is no gateway %.100q: there are %s", name, strings.Join(slices.Sorted(maps.Keys(gateways)), ", "))
-}
-
-// refuse answers with an error in the form that package httpapi has.
-func refuse(w http.ResponseWriter, status int, code, message string) {
-	write(w, status, httpapi.Result{Error: &httpapi.Error{Code: code, Message: message}})
-}
-
-func write(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(body) // an error means that nobody reads it
 }
 
 // Interface guards

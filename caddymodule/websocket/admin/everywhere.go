@@ -36,7 +36,7 @@ const maxOperation = 64 << 10
 func (a *API) everywhere(w http.ResponseWriter, r *http.Request, gateways map[string]*gateway.Gateway) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOperation))
 	if err != nil {
-		refuse(w, http.StatusBadRequest, httpapi.CodeMalformed, fmt.Sprintf("reading the body: %v", err))
+		httpapi.Refuse(w, r, http.StatusBadRequest, httpapi.CodeMalformed, fmt.Sprintf("reading the body: %v", err))
 		return
 	}
 	names := slices.Sorted(maps.Keys(gateways))
@@ -63,7 +63,7 @@ func (a *API) everywhere(w http.ResponseWriter, r *http.Request, gateways map[st
 		states.Gateways[i].Gateway = name
 		_ = json.Unmarshal(answers[i].body.Bytes(), &states.Gateways[i]) // it was encoded by us
 	}
-	write(w, http.StatusOK, states)
+	_ = httpapi.Answer(w, r, http.StatusOK, states) // it can be encoded
 }
 
 // kept is an answer that is not sent yet.
@@ -82,6 +82,6 @@ func (k *kept) recovered() {
 	if p := recover(); p != nil {
 		k.status = http.StatusInternalServerError
 		k.body.Reset()
-		_ = json.NewEncoder(&k.body).Encode(httpapi.Result{Error: &httpapi.Error{Code: "internal", Message: fmt.Sprint(p)}})
+		_ = json.NewEncoder(&k.body).Encode(httpapi.Result{Error: &httpapi.Error{Code: httpapi.CodeInternal, Message: fmt.Sprint(p)}})
 	}
 }

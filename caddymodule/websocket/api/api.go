@@ -178,7 +178,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	api := h.api.Load()
 	if api == nil { // the server did not wait for this request any longer
 		w.Header().Set("Retry-After", "1")
-		answer(w, http.StatusServiceUnavailable, httpapi.CodeShutdown, "the configuration has been replaced: try again")
+		httpapi.Refuse(w, r, http.StatusServiceUnavailable, httpapi.CodeShutdown, "the configuration has been replaced: try again")
 		return nil
 	}
 	relative := new(http.Request)

@@ -1,10 +1,8 @@
 package api
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -28,22 +26,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		challenge += ` error="invalid_token"`
 	}
 	w.Header().Set("WWW-Authenticate", challenge)
-	answer(w, http.StatusUnauthorized, httpapi.CodeUnauthorized, err.Error())
-}
-
-// answer writes an error as httpapi does.
-func answer(w http.ResponseWriter, status int, code, message string) {
-	body, err := json.Marshal(httpapi.Result{Error: &httpapi.Error{Code: code, Message: message}})
-	if err != nil {
-		return // cannot happen: it is text
-	}
-	body = append(body, '\n')
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	_, _ = w.Write(body) // an error means that nobody reads it; for HEAD it is dropped
+	httpapi.Refuse(w, r, http.StatusUnauthorized, httpapi.CodeUnauthorized, err.Error())
 }
 
 // failures bounds the log lines about refusals: one a second for each address, and
