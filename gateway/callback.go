@@ -61,9 +61,8 @@ func (c *Client) enter(kind callback) *Endpoint {
 // exit ends a callback, and turns a panic of it into errPanic.
 func (c *Client) exit(e *Endpoint, err *error) {
 	if p := recover(); p != nil {
-		e.log().Error("panic in the logic", "callback", callback(c.call.kind.Load()-1).String(),
-			"client", c.id, "client_ip", c.ip, "endpoint", e.name, "user", c.User(),
-			"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		e.log().Error("panic in the logic", c.about("callback", callback(c.call.kind.Load()-1).String(),
+			"panic", fmt.Sprint(p), "stack", string(debug.Stack()))...)
 		*err = errPanic
 	}
 	kind, now := callback(c.call.kind.Swap(0)-1), c.now()
@@ -116,8 +115,7 @@ func (c *Client) failed(err error) {
 		err = fmt.Errorf("%w: %w", err, bad)
 	}
 	if !errors.Is(err, errPanic) {
-		c.slot.current.Load().log().Error("logic failed", "callback", callbackMessage.String(),
-			"client", c.id, "client_ip", c.ip, "endpoint", c.slot.name, "user", c.User(), "error", err)
+		c.slot.current.Load().log().Error("logic failed", c.about("callback", callbackMessage.String(), "error", err)...)
 	}
 	c.close(CloseReason{Code: CloseInternalError, Reason: "logic failed"}, false)
 }

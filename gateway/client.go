@@ -97,6 +97,11 @@ func (c *Client) ConnectedAt() time.Time { return c.connectedAt }
 // generation that is in force now.
 func (c *Client) Gateway() *Gateway { return c.slot.current.Load().gen.g }
 
+// about returns what log lines say of the client, and then more.
+func (c *Client) about(more ...any) []any {
+	return append([]any{"client", c.id, "client_ip", c.ip, "endpoint", c.slot.name, "user", c.User()}, more...)
+}
+
 // Session returns the client's key-value data.
 func (c *Client) Session() *Session { return &c.session }
 
@@ -219,8 +224,7 @@ func (c *Client) push(m *outgoing) error {
 	}
 	if o.WhenFull != CloseWhenFull && c.slow.Load() == 1 && c.queue.dropped.Load() > 0 && c.slow.CompareAndSwap(1, 2) {
 		c.slot.current.Load().log().Warn("client takes in too little: messages to it are dropped",
-			"client", c.id, "client_ip", c.ip, "endpoint", c.slot.name, "user", c.User(),
-			"send_buffer", o.SendBuffer, "policy", o.WhenFull.String())
+			c.about("send_buffer", o.SendBuffer, "policy", o.WhenFull.String())...)
 	}
 	return err
 }

@@ -109,8 +109,7 @@ func (e *Endpoint) accept(w http.ResponseWriter, r *http.Request, id Identity) (
 
 // opened notes that the handshake is answered.
 func (c *Client) opened() {
-	c.slot.current.Load().log().Info("client connected", "client", c.id, "client_ip", c.ip, "endpoint", c.slot.name,
-		"user", c.User(), "subprotocol", c.Subprotocol())
+	c.slot.current.Load().log().Info("client connected", c.about("subprotocol", c.Subprotocol())...)
 	c.slot.tally.handshake(http.StatusSwitchingProtocols)
 	c.lastMessage.Store(c.now())
 	c.open.Store(true)

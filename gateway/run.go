@@ -281,13 +281,12 @@ func (c *Client) forget(reason CloseReason) {
 	if c.slow.Load() != 0 {
 		level = slog.LevelWarn
 	}
-	c.slot.current.Load().log().Log(context.Background(), level, "client gone",
-		"client", c.id, "client_ip", c.ip, "endpoint", c.slot.name, "user", c.User(),
+	c.slot.current.Load().log().Log(context.Background(), level, "client gone", c.about(
 		"code", reason.Code, "reason", reason.Reason, "by_peer", reason.ByPeer,
 		"duration", time.Since(c.connectedAt),
 		"messages_in", t.MessagesIn, "messages_out", t.MessagesOut,
 		"messages_dropped", t.Dropped, "messages_unsent", t.Unsent,
-		"bytes_in", t.BytesIn, "bytes_out", t.BytesOut)
+		"bytes_in", t.BytesIn, "bytes_out", t.BytesOut)...)
 }
 
 func (c *Client) closeReason() CloseReason {

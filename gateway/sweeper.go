@@ -160,6 +160,5 @@ func (c *Client) reportSlow(now int64) {
 	}
 	c.watch.reported = began
 	c.slot.current.Load().log().Warn("callback runs for long: this client's other messages wait",
-		"callback", callback(kind-1).String(), "for", time.Duration(now-began),
-		"client", c.id, "client_ip", c.ip, "endpoint", c.slot.name, "user", c.User())
+		c.about("callback", callback(kind-1).String(), "for", time.Duration(now-began))...)
 }

@@ -420,11 +420,7 @@ func TestReloadMovesTheLogOfLiveClients(t *testing.T) {
 // countClients returns how many clients there are.
 func countClients(t *testing.T) int {
 	t.Helper()
-	app, err := caddy.ActiveContext().App("websocket")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := app.(*websocket.App).Gateway("")
+	g, err := gatewayOf(caddy.ActiveContext())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,11 +64,7 @@ func TestReloadChangesLogicUnderALiveSocket(t *testing.T) {
 // messagesIn returns how many messages the one client has sent.
 func messagesIn(t *testing.T) int64 {
 	t.Helper()
-	app, err := caddy.ActiveContext().App("websocket")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := app.(*websocket.App).Gateway("")
+	g, err := gatewayOf(caddy.ActiveContext())
 	if err != nil {
 		t.Fatal(err)
 	}

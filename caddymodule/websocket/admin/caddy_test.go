@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,6 +34,8 @@ const wait = 20 * time.Second
 type server struct {
 	t   testing.TB
 	dir string
+
+	loaded, reloaded bool
 }
 
 // start runs Caddy with directives in the one site.
@@ -41,7 +45,7 @@ func start(t testing.TB, directives string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t, dir}
+	s := &server{t: t, dir: dir}
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
 			t.Errorf("stopping Caddy: %v", err)
@@ -74,6 +78,7 @@ func (s *server) load(options, directives string) error {
 	if err != nil {
 		return err
 	}
+	s.loaded, s.reloaded = true, s.loaded
 	return caddy.Load(config, true)
 }
 
@@ -85,6 +90,7 @@ func (s *server) loadFailing(directives string) error {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.reloaded = true
 	return caddy.Load(bytes.ReplaceAll(config, []byte("12345"), []byte("-1")), true)
 }
 
@@ -123,7 +129,15 @@ type client struct {
 // tryDial connects to a path with a user and a group in the query, from 192.0.2.1.
 func (s *server) tryDial(path string) (*websocket.Conn, *http.Response, error) {
 	dialer := websocket.Dialer{HandshakeTimeout: wait, NetDialContext: s.dialer("http")}
-	return dialer.Dial("ws://localhost"+path, http.Header{"X-Forwarded-For": {"192.0.2.1"}})
+	for deadline := time.Now().Add(wait); ; {
+		conn, resp, err := dialer.Dial("ws://localhost"+path, http.Header{"X-Forwarded-For": {"192.0.2.1"}})
+		// For a moment after a reload the old server may still accept, and then closes
+		// what it has not read from.
+		if s.reloaded && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)) && time.Now().Before(deadline) {
+			continue
+		}
+		return conn, resp, err
+	}
 }
 
 func (s *server) dialer(name string) func(context.Context, string, string) (net.Conn, error) {

@@ -1,9 +1,13 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -94,6 +98,11 @@ func flag[T any](get func(name string) (T, error), name string) T {
 		panic(err) // a mistake of ours
 	}
 	return v
+}
+
+// interruptible returns a context that ends when the command is told to: Ctrl-C.
+func interruptible(cmd *cobra.Command) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 }
 
 // noArguments refuses arguments.
