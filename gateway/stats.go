@@ -29,6 +29,9 @@ type Stats struct {
 	// seconds: more than one means that time-outs come late.
 	SweeperLag float64 `json:"sweeper_lag"`
 
+	// Cluster is about other nodes; nil without a broker.
+	Cluster *ClusterStats `json:"cluster,omitempty"`
+
 	// Endpoints are those that are in force, and those whose last clients are being
 	// closed, by name.
 	Endpoints []EndpointStats `json:"endpoints"`
@@ -164,11 +167,13 @@ func (e *Endpoint) counted(err error) error {
 
 // Stats returns what has been counted, of these endpoints or of all if none is
 // named. It looks at every client: some milliseconds for a hundred thousand.
-func (g *Gateway) Stats(endpoints ...string) Stats {
+func (g *Gateway) Stats(endpoints ...string) Stats { return here{g.shared}.stats(endpoints...) }
+
+func (g here) stats(endpoints ...string) Stats {
 	s := Stats{
 		Gateway: g.name, Node: g.node,
 		Users: namesWithin(&g.registry.users, endpoints), Groups: namesWithin(&g.registry.groups, endpoints),
-		Draining: g.Draining(), SweeperLag: time.Duration(g.sweepLag.Load()).Seconds(),
+		Draining: g.unwilling(), Cluster: g.cluster.stats(), SweeperLag: time.Duration(g.sweepLag.Load()).Seconds(),
 	}
 	g.mu.Lock()
 	slots := slices.SortedFunc(maps.Values(g.slots), func(a, b *slot) int { return cmp.Compare(a.name, b.name) })

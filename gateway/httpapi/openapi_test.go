@@ -323,7 +323,7 @@ func TestSchemasHaveTheFieldsOfTheTypes(t *testing.T) {
 		"Results": reflect.TypeFor[httpapi.Results](), "Error": reflect.TypeFor[httpapi.Error](),
 		"ClientInfo": reflect.TypeFor[gateway.ClientInfo](), "ClientList": reflect.TypeFor[gateway.ClientList](),
 		"NameList": reflect.TypeFor[gateway.NameList](), "NameCount": reflect.TypeFor[gateway.NameCount](),
-		"Stats": reflect.TypeFor[gateway.Stats](), "EndpointStats": reflect.TypeFor[gateway.EndpointStats](),
+		"Stats": reflect.TypeFor[gateway.Stats](), "ClusterStats": reflect.TypeFor[gateway.ClusterStats](), "EndpointStats": reflect.TypeFor[gateway.EndpointStats](),
 		"CloseCount": reflect.TypeFor[gateway.CloseCount](), "Durations": reflect.TypeFor[gateway.Durations](),
 		"DurationBucket": reflect.TypeFor[gateway.DurationBucket](), "Event": reflect.TypeFor[gateway.Event](),
 		"Missed": reflect.TypeFor[httpapi.Missed](), "Heartbeat": reflect.TypeFor[httpapi.Heartbeat](),
