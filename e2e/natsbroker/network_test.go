@@ -170,7 +170,7 @@ func TestFrozenServerDoesNotHoldUpClose(t *testing.T) {
 		full = errors.Is(a.Publish("all", make([]byte, 512<<10)), gateway.ErrLinkFull)
 	}
 	began := time.Now()
-	a.Link.Close()
+	a.Close()
 	if took := time.Since(began); took > time.Second+atOnce {
 		t.Errorf("the link's Close took %s", took)
 	}
@@ -390,6 +390,6 @@ func TestClosedLinkLeavesNoSubscriptions(t *testing.T) {
 		e.Unsubscribe(fmt.Sprint("s.", i))
 	}
 	awaitThat(t, "the fewer subscriptions", func() bool { return s.Subscriptions() == before+51 })
-	e.Link.Close()
+	e.Close()
 	awaitThat(t, "no subscriptions", func() bool { return s.Subscriptions() == before })
 }

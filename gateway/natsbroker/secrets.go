@@ -22,7 +22,7 @@ type credentials struct {
 
 // readCredentials reads a .creds file.
 func readCredentials(file string) (credentials, error) {
-	content, err := os.ReadFile(file)
+	content, err := os.ReadFile(file) //nolint:gosec // the operator names it
 	if err != nil {
 		return credentials{}, err
 	}
@@ -38,7 +38,7 @@ func readCredentials(file string) (credentials, error) {
 
 // readSeed reads a file with the seed of a user's nkey.
 func readSeed(file string) (nkeys.KeyPair, error) {
-	content, err := os.ReadFile(file)
+	content, err := os.ReadFile(file) //nolint:gosec // the operator names it
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func userKey(file string, content []byte) (nkeys.KeyPair, error) {
 }
 
 func readCAs(file string) (*x509.CertPool, error) {
-	content, err := os.ReadFile(file)
+	content, err := os.ReadFile(file) //nolint:gosec // the operator names it
 	if err != nil {
 		return nil, err
 	}

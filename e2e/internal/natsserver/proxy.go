@@ -97,7 +97,7 @@ func (p *Proxy) join(client net.Conn) {
 		return
 	}
 	defer p.forget(client)
-	server, err := net.Dial("tcp", p.target) //nolint:noctx // loopback, and the target decides at once
+	server, err := net.Dial("tcp", p.target)
 	if err != nil {
 		return
 	}
