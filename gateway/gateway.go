@@ -39,6 +39,8 @@ type Options struct {
 	// raises CloseRate so far that all can go in time. Zero means 4s; negative
 	// is an error.
 	DrainTimeout time.Duration
+
+	Broker Broker // nil: this node alone
 }
 
 func (o Options) withDefaults() (Options, error) {
