@@ -2,7 +2,6 @@ package natsbroker
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nkeys"
 )
 
 // Defaults of Options.
@@ -232,33 +230,15 @@ func checkAuthentication(o *Options) error {
 		return errors.New("Password is given without User")
 	}
 	if o.CredentialsFile != "" {
-		if err := checkCredentials(o.CredentialsFile); err != nil {
+		if _, err := readCredentials(o.CredentialsFile); err != nil {
 			return fmt.Errorf("CredentialsFile: %w", err)
 		}
 	}
 	if o.NKeySeedFile != "" {
-		if _, err := nats.NkeyOptionFromSeed(o.NKeySeedFile); err != nil {
-			return fmt.Errorf("NKeySeedFile: %q has no seed of a user's nkey (SU...): %w", o.NKeySeedFile, err)
+		if _, err := readSeed(o.NKeySeedFile); err != nil {
+			return fmt.Errorf("NKeySeedFile: %w", err)
 		}
 	}
-	return nil
-}
-
-// checkCredentials tells whether a file has a user's JWT and its seed.
-func checkCredentials(file string) error {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	defer clear(content)
-	if _, err := nkeys.ParseDecoratedJWT(content); err != nil {
-		return fmt.Errorf("%q has no user JWT: %w", file, err)
-	}
-	pair, err := nkeys.ParseDecoratedUserNKey(content)
-	if err != nil {
-		return fmt.Errorf("%q has no seed of a user's key: %w", file, err)
-	}
-	pair.Wipe()
 	return nil
 }
 
@@ -277,18 +257,6 @@ func checkTLS(o *Options) error {
 		}
 	}
 	return nil
-}
-
-func readCAs(file string) (*x509.CertPool, error) {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(content) {
-		return nil, fmt.Errorf("%q has no certificate in PEM", file)
-	}
-	return pool, nil
 }
 
 func checkBounds(o *Options) error {
