@@ -95,7 +95,7 @@ func files(t *testing.T) (all []string) {
 		"/etc/caddy/node.pem":        certificate,
 		"/etc/caddy/node.key":        pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
 		"/etc/caddy/node.nk":         seed,
-		"/etc/caddy/node.creds": fmt.Appendf(nil, "-----BEGIN NATS USER JWT-----\ne30.e30.e30\n------END NATS USER JWT------\n"+
+		"/etc/caddy/node.creds": fmt.Appendf(nil, "-----BEGIN NATS USER JWT-----\neyJ0eXAiOiJKV1QifQ.e30.e30\n------END NATS USER JWT------\n"+
 			"-----BEGIN USER NKEY SEED-----\n%s\n------END USER NKEY SEED------\n", seed),
 		"/run/secrets/nats": []byte("secret"),
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -45,7 +46,7 @@ func (f *fakeBroker) NewBroker() (gateway.Broker, error) {
 	if f.Fail == "unmade" {
 		return nil, errors.New("it cannot be made")
 	}
-	b := &brokerInMemory{key: f.Key}
+	b := &brokerInMemory{MemoryBroker: gateway.NewMemoryBroker(), key: f.Key}
 	brokersMade.mu.Lock()
 	defer brokersMade.mu.Unlock()
 	brokersMade.list = append(brokersMade.list, b)
@@ -69,7 +70,7 @@ func (*noBroker) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "websocket.brokers.none", New: func() caddy.Module { return new(noBroker) }}
 }
 
-// brokersMade are all that were made since the last call of brokersOf.
+// brokersMade are all that were made since the last call of forgetBrokers.
 var brokersMade struct {
 	mu   sync.Mutex
 	list []*brokerInMemory // guarded by mu
@@ -82,9 +83,10 @@ func forgetBrokers() {
 	brokersMade.list = nil
 }
 
-// brokerInMemory is a broker on which nobody else is. What it is asked for in the wrong
-// order it notes.
+// brokerInMemory is a broker on which nobody else is. It notes what is done to it in the
+// wrong order.
 type brokerInMemory struct {
+	*gateway.MemoryBroker
 	key string
 
 	mu       sync.Mutex
@@ -95,20 +97,22 @@ type brokerInMemory struct {
 	wrong    []string // guarded by mu
 }
 
-func (b *brokerInMemory) Attach(gatewayName, _ string, to gateway.Receiver) (gateway.Link, error) {
+func (b *brokerInMemory) Attach(gatewayName, node string, to gateway.Receiver) (gateway.Link, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed > 0 {
 		b.wrong = append(b.wrong, "a gateway attached to it after its end")
-		return nil, errors.New("closed")
+	}
+	link, err := b.MemoryBroker.Attach(gatewayName, node, to)
+	if err != nil {
+		return nil, err
 	}
 	b.attached = append(b.attached, gatewayName)
 	b.open++
-	l := &linkInMemory{broker: b}
-	l.calls.Go(to.Up)
-	return l, nil
+	return &countedLink{Link: link, broker: b}, nil
 }
 
+// Close is of io.Closer.
 func (b *brokerInMemory) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,6 +125,7 @@ func (b *brokerInMemory) Close() error {
 	if b.onClose != nil {
 		b.onClose()
 	}
+	b.MemoryBroker.Close()
 	return nil
 }
 
@@ -131,27 +136,23 @@ func (b *brokerInMemory) ended() bool {
 	return b.closed > 0
 }
 
-func (b *brokerInMemory) users() []string {
+// users returns the gateways that have attached so far, and how many are attached.
+func (b *brokerInMemory) users() (ever []string, now int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return append([]string(nil), b.attached...)
+	return slices.Clone(b.attached), b.open
 }
 
-// linkInMemory leads nowhere.
-type linkInMemory struct {
+// countedLink counts itself among its broker's.
+type countedLink struct {
+	gateway.Link
 	broker *brokerInMemory
-	calls  sync.WaitGroup
 	once   sync.Once
 }
 
-func (*linkInMemory) Publish(string, []byte) error { return nil }
-func (*linkInMemory) Subscribe(string)             {}
-func (*linkInMemory) Unsubscribe(string)           {}
-func (l *linkInMemory) Flush(done func(error))     { l.calls.Go(func() { done(nil) }) }
-func (*linkInMemory) MaxSize() int                 { return 1 << 20 }
-
-func (l *linkInMemory) Close() {
-	l.calls.Wait()
+// Close is of gateway.Link.
+func (l *countedLink) Close() {
+	l.Link.Close()
 	l.once.Do(func() {
 		l.broker.mu.Lock()
 		defer l.broker.mu.Unlock()
@@ -231,11 +232,10 @@ func TestGatewaysUseTheBrokerOfTheConfigurationInForce(t *testing.T) {
 		t.Helper()
 		b := made(t, key)
 		s.waitFor(fmt.Sprintf("%d gateways on broker %s", open, key), func() bool {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			return b.open == open
+			_, now := b.users()
+			return now == open
 		})
-		if users := b.users(); len(users) != 2 || users[0] == users[1] {
+		if users, _ := b.users(); len(users) != 2 || users[0] == users[1] {
 			t.Errorf("on broker %s were %q, want both gateways once", key, users)
 		}
 	}
@@ -303,7 +303,7 @@ func TestValidationAsksNoBroker(t *testing.T) {
 	mustProvision(t, string(config))
 	b := made(t, "a")
 	waitFor(t, "the broker to be closed", b.ended)
-	if users := b.users(); len(users) > 0 {
+	if users, _ := b.users(); len(users) > 0 {
 		t.Errorf("gateways %q attached to it", users)
 	}
 }

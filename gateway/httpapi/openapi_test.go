@@ -325,7 +325,7 @@ func TestSchemasHaveTheFieldsOfTheTypes(t *testing.T) {
 		"NameList": reflect.TypeFor[gateway.NameList](), "NameCount": reflect.TypeFor[gateway.NameCount](),
 		"Stats": reflect.TypeFor[gateway.Stats](), "EndpointStats": reflect.TypeFor[gateway.EndpointStats](),
 		"ClusterStats": reflect.TypeFor[gateway.ClusterStats](),
-		"CloseCount": reflect.TypeFor[gateway.CloseCount](), "Durations": reflect.TypeFor[gateway.Durations](),
+		"CloseCount":   reflect.TypeFor[gateway.CloseCount](), "Durations": reflect.TypeFor[gateway.Durations](),
 		"DurationBucket": reflect.TypeFor[gateway.DurationBucket](), "Event": reflect.TypeFor[gateway.Event](),
 		"Missed": reflect.TypeFor[httpapi.Missed](), "Heartbeat": reflect.TypeFor[httpapi.Heartbeat](),
 		"State": reflect.TypeFor[httpapi.State](),

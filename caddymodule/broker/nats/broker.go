@@ -2,7 +2,6 @@ package nats
 
 import (
 	"context"
-	"errors"
 	"io"
 	"sync"
 
@@ -25,7 +24,7 @@ func (b *broker) get() (*natsbroker.Broker, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return nil, errors.New("the broker is closed")
+		return nil, natsbroker.ErrClosed
 	}
 	if b.made == nil {
 		made, err := natsbroker.New(b.options)

@@ -2,10 +2,8 @@ package nats
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,6 +14,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
+	_ "github.com/caddyserver/caddy/v2/modules/logging"
 
 	"github.com/caddy-websocket/caddy-websocket/gateway/gatewaytest"
 )
@@ -202,14 +202,45 @@ func TestRequiredBrokerIsWaitedForNoLongerThanAllowed(t *testing.T) {
 
 // A connection outlives the configuration that made it: what it has to say goes to the log
 // of the one that is in force then.
-func TestLinesGoToTheLogThatThereIs(t *testing.T) {
+func TestLinesGoToTheLogOfTheConfigurationInForce(t *testing.T) {
+	dir := t.TempDir()
+	run := func(file string) {
+		t.Helper()
+		var config caddy.Config
+		text := `{"admin": {"disabled": true, "config": {"persist": false}}, "logging": {"logs": {"default": {
+			"writer": {"output": "file", "filename": "` + filepath.Join(dir, file) + `", "mode": "0600"}, "encoder": {"format": "json"}}}}}`
+		if err := caddy.StrictUnmarshalJSON([]byte(text), &config); err != nil {
+			t.Fatal(err)
+		}
+		if err := caddy.Run(&config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := func(file string) string {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	defer func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
 	log := currentLogger().With("server", "one").WithGroup("more")
-	var out bytes.Buffer
-	current := caddy.Log()
-	defer func() { *caddy.Log() = *current }()
-	_ = out
-	if !log.Enabled(context.Background(), slog.LevelError) {
-		t.Error("errors are not logged")
+	run("first")
+	log.Info("said first", "n", 1)
+	run("second")
+	log.Info("said second", "n", 2)
+	log.Debug("not said")
+	const said = `"logger":"websocket.brokers.nats","msg":"said second","server":"one","more":{"n":2}}`
+	if second := lines("second"); !strings.Contains(second, said) || strings.Contains(second, "said first") || strings.Contains(second, "not said") {
+		t.Errorf("the second log has\n%s\nwant %s", second, said)
+	}
+	if first := lines("first"); !strings.Contains(first, `"msg":"said first"`) || strings.Contains(first, "said second") {
+		t.Errorf("the first log has\n%s", first)
 	}
 }
 
