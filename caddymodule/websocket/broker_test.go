@@ -187,8 +187,8 @@ func made(t *testing.T, key string) *brokerInMemory {
 	t.Helper()
 	brokersMade.mu.Lock()
 	defer brokersMade.mu.Unlock()
-	for i := len(brokersMade.list) - 1; i >= 0; i-- {
-		if b := brokersMade.list[i]; b.key == key {
+	for _, b := range slices.Backward(brokersMade.list) {
+		if b.key == key {
 			return b
 		}
 	}
