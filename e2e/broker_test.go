@@ -12,9 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-
 	"github.com/caddy-websocket/caddy-websocket/e2e/internal/e2etest"
+	"github.com/caddy-websocket/caddy-websocket/e2e/internal/natsserver"
 )
 
 // brokerSite is a Caddyfile with this line of the global option websocket.
@@ -45,46 +44,14 @@ func unreachable(t *testing.T) string {
 	return fmt.Sprintf("nats://127.0.0.1:%d", e2etest.ReservePort(t)) // on which nobody listens
 }
 
-// startNATS starts a NATS server, on a port that the system chooses if it is -1.
-func startNATS(t *testing.T, port int) *server.Server {
-	t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, NoLog: true, NoSigs: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
-	if !s.ReadyForConnections(brokerTimeout) {
-		t.Fatalf("NATS is not ready within %s", brokerTimeout)
-	}
-	return s
-}
-
 // brokerTimeout is for what takes no time but for a busy machine.
 const brokerTimeout = 30 * time.Second
 
-// connections returns the ids of a NATS server's clients, in order.
-func connections(t *testing.T, s *server.Server) (ids []uint64) {
-	t.Helper()
-	list, err := s.Connz(&server.ConnzOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range list.Conns {
-		ids = append(ids, c.Cid)
-	}
-	slices.Sort(ids)
-	return ids
-}
-
 // waitConnections waits until a NATS server has so many clients.
-func waitConnections(t *testing.T, s *server.Server, n int) []uint64 {
+func waitConnections(t *testing.T, s *natsserver.Server, n int) []uint64 {
 	t.Helper()
 	for deadline := time.Now().Add(brokerTimeout); ; time.Sleep(10 * time.Millisecond) {
-		ids := connections(t, s)
+		ids := s.ClientIDs()
 		if len(ids) == n {
 			return ids
 		}
@@ -170,9 +137,9 @@ func TestRequiredBrokerThatIsNotThereRefusesTheStart(t *testing.T) {
 
 // The same in a reload: the node goes on as it was, and nobody notices.
 func TestRequiredBrokerThatIsNotThereRefusesTheReload(t *testing.T) {
-	nats := startNATS(t, -1)
+	nats := natsserver.Start(t)
 	site := newSite(t)
-	good := brokerSite(site, "broker nats "+nats.ClientURL()+" {\n\t\t\trequired\n\t\t}")
+	good := brokerSite(site, "broker nats "+nats.URL()+" {\n\t\t\trequired\n\t\t}")
 	caddy := e2etest.StartCaddy(t, t.TempDir(), good)
 	ws := caddy.Dial("ws://"+site+"/ws", nil)
 	before := waitConnections(t, nats, 1)
@@ -186,7 +153,7 @@ func TestRequiredBrokerThatIsNotThereRefusesTheReload(t *testing.T) {
 	if got := exchange(t, caddy.Dial("ws://"+site+"/ws", nil), "new"); got != "new" {
 		t.Errorf("a new client is answered %q", got)
 	}
-	if now := connections(t, nats); !slices.Equal(now, before) {
+	if now := nats.ClientIDs(); !slices.Equal(now, before) {
 		t.Errorf("NATS has the clients %v, and had %v", now, before)
 	}
 }
@@ -194,9 +161,10 @@ func TestRequiredBrokerThatIsNotThereRefusesTheReload(t *testing.T) {
 // A server that cannot reach the others is better than none: it serves, says that it is
 // alone, and joins them by itself.
 func TestNodeStartsAloneAndConnectsWhenItCan(t *testing.T) {
-	port := e2etest.FreePort(t)
+	nats := natsserver.Start(t)
+	nats.Stop()
 	site := newSite(t)
-	caddy := e2etest.StartCaddy(t, t.TempDir(), brokerSite(site, fmt.Sprintf("broker nats nats://127.0.0.1:%d {\n\t\t\treconnect_wait 100ms\n\t\t}", port)))
+	caddy := e2etest.StartCaddy(t, t.TempDir(), brokerSite(site, "broker nats "+nats.URL()+" {\n\t\t\treconnect_wait 100ms\n\t\t}"))
 	ws := caddy.Dial("ws://"+site+"/ws", nil)
 	if got := exchange(t, ws, "alone"); got != "alone" {
 		t.Errorf("the client is answered %q", got)
@@ -204,7 +172,7 @@ func TestNodeStartsAloneAndConnectsWhenItCan(t *testing.T) {
 	const alone = "connecting to NATS failed, trying on"
 	caddy.WaitLog(func(entry map[string]any) bool { return entry["msg"] == alone })
 	waitConnected(t, caddy, "0")
-	nats := startNATS(t, port)
+	nats.Start()
 	waitConnections(t, nats, 1)
 	waitConnected(t, caddy, "1")
 	caddy.WaitLog(func(entry map[string]any) bool { return entry["msg"] == "connected to NATS" })
@@ -225,9 +193,9 @@ func TestNodeStartsAloneAndConnectsWhenItCan(t *testing.T) {
 // Each reload of each node would be a moment in which it hears nothing, if the connection
 // were made anew.
 func TestReloadKeepsTheBrokersConnection(t *testing.T) {
-	nats, other := startNATS(t, -1), startNATS(t, -1)
+	nats, other := natsserver.Start(t), natsserver.Start(t)
 	site := newSite(t)
-	broker := "broker nats " + nats.ClientURL()
+	broker := "broker nats " + nats.URL()
 	caddy := e2etest.StartCaddy(t, t.TempDir(), brokerSite(site, broker))
 	ws := caddy.Dial("ws://"+site+"/ws", nil)
 	before := waitConnections(t, nats, 1)
@@ -242,10 +210,10 @@ func TestReloadKeepsTheBrokersConnection(t *testing.T) {
 	}
 	reload(broker + "\n\t\tclose_rate 100")
 	reload(broker + " {\n\t\t\trequired\n\t\t}")
-	if now := connections(t, nats); !slices.Equal(now, before) {
+	if now := nats.ClientIDs(); !slices.Equal(now, before) {
 		t.Errorf("NATS has the clients %v after reloads with equal settings, and had %v", now, before)
 	}
-	reload("broker nats " + other.ClientURL())
+	reload("broker nats " + other.URL())
 	waitConnections(t, other, 1)
 	waitConnections(t, nats, 0)
 	waitConnected(t, caddy, "1")

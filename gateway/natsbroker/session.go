@@ -72,7 +72,7 @@ func (b *Broker) dial(ctx context.Context, at server) (*session, error) {
 		err = s.dialer.failed()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", at.url, err)
+		return nil, fmt.Errorf("%s: %w", at.url, explain(err))
 	}
 	return s, nil
 }
