@@ -103,7 +103,7 @@ func (c *Client) onClose(reason CloseReason) {
 // failed closes the client for what OnMessage returned. That a message could not
 // be queued for somebody is no failure of the logic: the policy has decided.
 func (c *Client) failed(err error) {
-	if errors.Is(err, ErrClosed) || errors.Is(err, ErrQueueFull) || errors.Is(err, ErrForwarded) {
+	if errors.Is(err, ErrClosed) || errors.Is(err, ErrQueueFull) || errors.Is(err, ErrForwarded) || errors.Is(err, ErrLocalOnly) {
 		return
 	}
 	if asked, ok := errors.AsType[*CloseError](err); ok {

@@ -224,8 +224,8 @@ func wantAttrs(t *testing.T, r gatewaytest.Record, want map[string]any) {
 
 func wantCount(t *testing.T, g *gateway.Gateway, of gateway.Target, want int) {
 	t.Helper()
-	n, err := g.Count(t.Context(), of)
-	if err != nil || n != want {
-		t.Errorf("counted %d clients (%v), want %d", n, err, want)
+	reach, err := g.Count(t.Context(), of)
+	if err != nil || reach.Clients != want {
+		t.Errorf("counted %d clients (%v), want %d", reach.Clients, err, want)
 	}
 }

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,24 +71,6 @@ type SessionCommand struct {
 	Session map[string]any `json:"session"`
 }
 
-func (s *GroupsCommand) each(do func(*Gateway, Target, ...string) (int, error)) func(*Gateway, Target) (int, error) {
-	return func(g *Gateway, to Target) (int, error) {
-		if len(s.Groups) == 0 {
-			return 0, errors.New("groups: name at least one")
-		}
-		return do(g, to, s.Groups...)
-	}
-}
-
-func (s *SessionCommand) with(do func(*Gateway, Target, map[string]any) (int, error)) func(*Gateway, Target) (int, error) {
-	return func(g *Gateway, to Target) (int, error) {
-		if s.Session == nil {
-			return 0, errors.New("session: an object is missing; an empty one is {}")
-		}
-		return do(g, to, s.Session)
-	}
-}
-
 // Message returns the message that the command sends.
 func (s *SendCommand) Message() (Message, error) {
 	given := 0
@@ -112,50 +96,45 @@ func (s *SendCommand) Message() (Message, error) {
 	return m, nil
 }
 
-// step is a command, ready to be done.
+// step is a command, ready to be done on this node.
 type step struct {
 	to *Target
-	do func(g *Gateway, to Target) (int, error)
+	do func(here) (int, error)
 }
 
-// step returns the one command that is set.
-func (c *Command) step() (step, error) {
+// step returns the one command that is set. m is what Send sends.
+func (c *Command) step(m func() (Message, error)) (step, error) {
 	var steps []step
-	add := func(to *Target, do func(g *Gateway, to Target) (int, error)) { steps = append(steps, step{to, do}) }
+	add := func(to *Target, do func(here) (int, error)) { steps = append(steps, step{to, do}) }
 	if s := c.Send; s != nil {
-		add(&s.To, func(g *Gateway, to Target) (int, error) {
-			m, err := s.Message()
+		add(&s.To, func(h here) (int, error) {
+			message, err := m()
 			if err != nil {
 				return 0, err
 			}
-			return g.Send(to, m)
+			return h.send(&s.To, message)
 		})
 	}
 	if s := c.Close; s != nil {
-		add(&s.To, func(g *Gateway, to Target) (int, error) {
-			if s.Code == 0 {
-				return g.Close(to, CloseNormal, s.Reason)
-			}
-			return g.Close(to, s.Code, s.Reason)
-		})
+		add(&s.To, func(h here) (int, error) { return h.close(&s.To, cmp.Or(s.Code, CloseNormal), s.Reason) })
 	}
 	if s := c.Join; s != nil {
-		add(&s.To, s.each((*Gateway).Join))
+		add(&s.To, func(h here) (int, error) { return h.join(&s.To, s.Groups) })
 	}
 	if s := c.Leave; s != nil {
-		add(&s.To, s.each((*Gateway).Leave))
+		add(&s.To, func(h here) (int, error) { return h.leave(&s.To, s.Groups) })
 	}
 	if s := c.Bind; s != nil {
-		add(&s.To, func(g *Gateway, to Target) (int, error) { return g.Bind(to, s.User) })
+		add(&s.To, func(h here) (int, error) { return h.bind(&s.To, s.User) })
 	}
 	if s := c.Unbind; s != nil {
-		add(&s.To, (*Gateway).Unbind)
+		add(&s.To, func(h here) (int, error) { return h.unbind(&s.To) })
 	}
 	if s := c.SetSession; s != nil {
-		add(&s.To, s.with((*Gateway).SetSession))
+		add(&s.To, func(h here) (int, error) { return h.setSession(&s.To, s.Session) })
 	}
 	if s := c.UpdateSession; s != nil {
-		add(&s.To, s.with((*Gateway).UpdateSession))
+		add(&s.To, func(h here) (int, error) { return h.updateSession(&s.To, s.Session) })
 	}
 	if len(steps) != 1 {
 		return step{}, errors.New("a command is one of send, close, join, leave, bind, unbind, set_session, update_session")
@@ -163,22 +142,80 @@ func (c *Command) step() (step, error) {
 	return steps[0], nil
 }
 
+// message returns what the command sends; none if it sends nothing.
+func (c *Command) message() (Message, error) {
+	if c.Send == nil {
+		return Message{}, nil
+	}
+	return c.Send.Message()
+}
+
 // Target returns whom the command addresses, to be looked at or narrowed. It is
 // nil unless exactly one command is set.
 func (c *Command) Target() *Target {
-	s, err := c.step()
+	s, err := c.step(c.message)
 	if err != nil {
 		return nil
 	}
 	return s.to
 }
 
-// Do does a command and returns how many clients it reached, as the method of
-// its name does.
+// complete tells whether what the command needs beside a target is there.
+func (c *Command) complete() error {
+	for _, of := range []*GroupsCommand{c.Join, c.Leave} {
+		if of != nil && len(of.Groups) == 0 {
+			return errors.New("groups: name at least one")
+		}
+	}
+	for _, of := range []*SessionCommand{c.SetSession, c.UpdateSession} {
+		if of != nil && of.Session == nil {
+			return errors.New("session: an object is missing; an empty one is {}")
+		}
+	}
+	return nil
+}
+
+// Do does a command and returns how many clients of this node it reached, as the
+// method of its name does.
 func (g *Gateway) Do(c *Command) (int, error) {
-	s, err := c.step()
-	if err != nil {
+	if err := c.complete(); err != nil {
 		return 0, err
 	}
-	return s.do(g, *s.to)
+	return g.do(c)
+}
+
+func (g *Gateway) do(c *Command) (int, error) {
+	n, to, err := g.doHere(c)
+	if to == nil {
+		return 0, err
+	}
+	return n, errors.Join(err, g.cluster.command(c, to))
+}
+
+// doHere does a command for clients of this node. to is nil if it cannot be done.
+func (g *Gateway) doHere(c *Command) (n int, to *Target, err error) {
+	s, err := c.step(c.message)
+	if err != nil {
+		return 0, nil, err
+	}
+	if n, err = s.do(here{g.shared}); err != nil && !isPartial(err) {
+		return 0, nil, err
+	}
+	return n, s.to, err
+}
+
+// DoWait does a command, waits for the nodes that have heard it, until ctx is done or for
+// AnswerTimeout if it has no deadline, and returns how many clients it reached on all of
+// them. The error is that of Do, or another node's.
+func (g *Gateway) DoWait(ctx context.Context, c *Command) (Reach, error) {
+	if err := c.complete(); err != nil {
+		return Reach{}, err
+	}
+	n, to, err := g.doHere(c)
+	if to == nil {
+		return Reach{}, err
+	}
+	reach, theirs := g.cluster.commandWait(ctx, c, to)
+	reach.Clients += n
+	return reach, errors.Join(err, theirs)
 }

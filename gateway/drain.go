@@ -42,4 +42,6 @@ func (g *Gateway) Drain(ctx context.Context, restart bool) error {
 func (g *Gateway) Resume() { g.evacuating.Store(nil) }
 
 // Draining tells whether handshakes are refused since Drain or Shutdown.
-func (g *Gateway) Draining() bool { return g.draining() || g.evacuating.Load() != nil }
+func (g *Gateway) Draining() bool { return g.unwilling() }
+
+func (s *shared) unwilling() bool { return s.draining() || s.evacuating.Load() != nil }

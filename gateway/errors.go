@@ -26,6 +26,20 @@ var (
 	// is never taken for everybody.
 	ErrEmptyTarget = errors.New("empty target: name all, or clients, users or groups")
 
+	// ErrLocalOnly is returned for a command that was done for clients of this node, but
+	// could not be told to others: the broker cannot be reached, or takes no more. Logic
+	// that returns it from OnMessage does not fail.
+	ErrLocalOnly = errors.New("done on this node only")
+
+	// ErrUnknownClient is returned for the id of a client that is not connected.
+	ErrUnknownClient = errors.New("no such client is connected")
+
+	// ErrUnknownNode is returned for a node that is not known, see Nodes.
+	ErrUnknownNode = errors.New("no such node is known")
+
+	// ErrNoAnswer is returned when a node did not answer in time.
+	ErrNoAnswer = errors.New("a node did not answer in time")
+
 	// ErrShutdown is returned by a gateway that has been shut down.
 	ErrShutdown = errors.New("gateway is shut down")
 )

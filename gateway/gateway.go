@@ -35,12 +35,15 @@ type Options struct {
 	// not all do so at once. Zero means 2000; negative is an error.
 	CloseRate int
 
+	// Broker connects the gateway with those of the same name in other processes: they are
+	// nodes of one, and commands and questions are for the clients of all. It is attached
+	// when the first generation is committed. Nil: this node is alone.
+	Broker Broker
+
 	// DrainTimeout is how long a shutdown takes at most: with many clients it
 	// raises CloseRate so far that all can go in time. Zero means 4s; negative
 	// is an error.
 	DrainTimeout time.Duration
-
-	Broker Broker // nil: this node alone
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -86,6 +89,8 @@ type shared struct {
 	name      string
 	node      string // names this process in client ids
 	epoch     time.Time
+	began     time.Time
+	cluster   *cluster
 	registry  *registry
 	writers   writers
 	attendant attendant
@@ -142,7 +147,8 @@ func New(o Options) (*Gateway, error) {
 	s := &shared{
 		overdue: overdue, giveUp: giveUp,
 		name:     o.Name,
-		node:     strings.ToLower(rand.Text()[:8]),
+		node:     strings.ToLower(rand.Text()[:nodeLength]),
+		began:    time.Now(),
 		epoch:    time.Now().Add(-time.Second), // so that now is never 0
 		registry: newRegistry(),
 		ctx:      ctx,
@@ -153,6 +159,8 @@ func New(o Options) (*Gateway, error) {
 		stopping: make(chan struct{}),
 		drained:  make(chan struct{}),
 	}
+	s.cluster = newCluster(s)
+	s.registry.users.interest, s.registry.groups.interest = &s.cluster.users, &s.cluster.groups
 	s.log.Store(o.Logger)
 	s.writers.shared, s.writers.most = s, runtime.GOMAXPROCS(0)
 	s.helper("sweeper", s.sweep)

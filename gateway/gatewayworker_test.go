@@ -238,7 +238,7 @@ func TestGatewayWorkerGroups(t *testing.T) {
 		return func(c gateway.ClientInfo) string { return tn.whos([]string{c.ID}) }
 	}
 	withSessions := ask("getClientSessionsByGroup", listOf(gateway.Query{Group: "x", Session: true}), `GET /clients?group=x&fields=session`, sessions,
-		map[string]string{"ann": "map[name:Ann]", "bob1": "map[]"})
+		map[string]string{"ann": `{"name":"Ann"}`, "bob1": "{}"})
 	withSessions.before = setName
 	putQuestions(t, []question{
 		withSessions,
@@ -279,7 +279,7 @@ func sessions(tn *town, list gateway.ClientList) any {
 // A list of everybody is what a status page shows.
 func TestGatewayWorkerLists(t *testing.T) {
 	withSessions := ask("getAllClientSessions", listOf(gateway.Query{Session: true}), `GET /clients?fields=session`, sessions,
-		map[string]string{"ann": "map[name:Ann]", "bob1": "map[]", "bob2": "map[]", "cid": "map[]"})
+		map[string]string{"ann": `{"name":"Ann"}`, "bob1": "{}", "bob2": "{}", "cid": "{}"})
 	withSessions.before = setName
 	putQuestions(t, []question{
 		withSessions,
@@ -333,7 +333,7 @@ func TestGatewayWorkerSessions(t *testing.T) {
 			call: `PATCH /session {"to": {"clients": ["{ann}"]}, "session": {"level": 3}}`,
 		},
 	})
-	read := ask("getSession", infoOf("{ann}"), `GET /clients/{ann}`, func(_ *town, c gateway.ClientInfo) any { return fmt.Sprint(c.Session) }, "map[name:Ann]")
+	read := ask("getSession", infoOf("{ann}"), `GET /clients/{ann}`, func(_ *town, c gateway.ClientInfo) any { return fmt.Sprint(c.Session) }, `{"name":"Ann"}`)
 	read.before = setName
 	putQuestions(t, []question{read})
 }

@@ -258,8 +258,8 @@ type count struct{ Clients int }
 
 func countOf(of gateway.Target) func(*town, *gateway.Gateway) (count, error) {
 	return func(_ *town, g *gateway.Gateway) (count, error) {
-		n, err := g.Count(context.Background(), of)
-		return count{n}, err
+		reach, err := g.Count(context.Background(), of)
+		return count{reach.Clients}, err
 	}
 }
 

@@ -141,6 +141,9 @@ func (gen *Generation) Commit() error {
 	gen.committed.Store(true)
 	s.install(gen)
 	s.mu.Unlock()
+	if err := s.cluster.use(); err != nil {
+		errs = append(errs, err)
+	}
 	close(gen.ready)
 	return errors.Join(errs...)
 }
@@ -241,6 +244,11 @@ func (gen *Generation) serves(c *Client) bool {
 // is none, live clients stay, and new ones are refused until the next commit.
 // Every prepared generation must be closed. Further calls do nothing.
 func (gen *Generation) Close() {
+	gen.close()
+	_ = gen.g.cluster.use() // it has logged why not
+}
+
+func (gen *Generation) close() {
 	s := gen.g.shared
 	s.mu.Lock()
 	defer s.mu.Unlock()

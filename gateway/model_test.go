@@ -161,7 +161,7 @@ func compare(t *testing.T, g *gateway.Gateway, models []*modelClient) {
 			groups[group]++
 		}
 		info := m.client.Info(true)
-		if info.User != m.user || !slices.Equal(info.Groups, slices.Sorted(maps.Keys(m.groups))) || fmt.Sprint(info.Session) != fmt.Sprint(m.session) {
+		if info.User != m.user || !slices.Equal(info.Groups, slices.Sorted(maps.Keys(m.groups))) || fmt.Sprint(m.client.Session().All()) != fmt.Sprint(m.session) {
 			t.Errorf("client is %+v, want user %q, groups %v, session %v", info, m.user, m.groups, m.session)
 		}
 	}

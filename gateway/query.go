@@ -29,7 +29,7 @@ type ClientInfo struct {
 	Forwarded bool `json:"forwarded,omitempty"`
 
 	// Session is nil unless the query asked for it.
-	Session map[string]any `json:"session,omitempty"`
+	Session Values `json:"session,omitempty"`
 
 	Traffic
 
@@ -50,7 +50,7 @@ func (c *Client) Info(session bool) ClientInfo {
 		PingMS: float64(c.queue.roundTrip.Load()) / float64(time.Millisecond),
 	}
 	if session {
-		info.Session = c.session.All()
+		info.Session = c.session.Values()
 	}
 	return info
 }
@@ -60,6 +60,9 @@ func (c *Client) Info(session bool) ClientInfo {
 type Query struct {
 	// Endpoints narrows to clients of these. Empty means all.
 	Endpoints []string
+
+	// Nodes narrows to clients of these. Empty means all.
+	Nodes []string
 
 	User   string
 	Group  string
@@ -106,17 +109,55 @@ func page[T any](list []T, p Page, name func(T) string) (cut []T, next string, e
 	return list, next, nil
 }
 
-// ClientList is a page of clients, in the order of their ids.
+// cutPage makes one page of several nodes' pages: of the same size, since none of them
+// has left out what belongs before its last entry. more tells whether one of them was
+// cut itself.
+func cutPage[T any](list []T, p Page, more bool, name func(T) string) ([]T, string) {
+	limit, _ := p.limit() // it has been checked
+	slices.SortFunc(list, func(a, b T) int { return cmp.Compare(name(a), name(b)) })
+	if len(list) > limit {
+		list, more = list[:limit], true
+	}
+	if !more || len(list) == 0 {
+		return list, ""
+	}
+	return list, name(list[len(list)-1])
+}
+
+// ClientList is a page of clients, in the order of their ids, which is that of their
+// nodes.
 type ClientList struct {
 	Clients []ClientInfo `json:"clients"`
 
 	// Next is the cursor of the next page; empty after the last.
 	Next string `json:"next,omitempty"`
+
+	// Missing are nodes that did not answer in time, sorted.
+	Missing []string `json:"missing,omitempty"`
 }
 
-// Clients lists clients. A list that is paged through while clients come and go
-// misses or repeats nobody who was there all the time.
-func (g *Gateway) Clients(_ context.Context, q Query) (ClientList, error) {
+// Clients lists clients of all nodes: others are waited for until ctx is done, or for
+// AnswerTimeout if it has no deadline. A list that is paged through while clients come
+// and go misses or repeats nobody who was there all the time.
+func (g *Gateway) Clients(ctx context.Context, q Query) (ClientList, error) {
+	list, err := here{g.shared}.clients(q)
+	if err != nil || g.cluster.current.Load() == nil {
+		return list, err
+	}
+	of := g.cluster.whom(q.Nodes)
+	results, missing, err := inquire[ClientList](ctx, g.cluster, of, question{Clients: &q})
+	list.Missing = missing
+	more := list.Next != ""
+	for _, theirs := range results {
+		list.Clients = append(list.Clients, theirs.Clients...)
+		more = more || theirs.Next != ""
+	}
+	list.Clients, list.Next = cutPage(list.Clients, q.Page, more, func(c ClientInfo) string { return c.ID })
+	return list, err
+}
+
+// clients lists clients of this node.
+func (h here) clients(q Query) (ClientList, error) {
 	to := All()
 	switch {
 	case q.Group != "":
@@ -124,8 +165,8 @@ func (g *Gateway) Clients(_ context.Context, q Query) (ClientList, error) {
 	case q.User != "":
 		to = Users(q.User)
 	}
-	to.Endpoints = q.Endpoints
-	found, err := g.registry.resolve(&to)
+	to.Endpoints, to.Nodes = q.Endpoints, q.Nodes
+	found, err := h.resolve(&to)
 	if err != nil {
 		return ClientList{}, err
 	}
@@ -143,10 +184,60 @@ func (g *Gateway) Clients(_ context.Context, q Query) (ClientList, error) {
 	return list, nil
 }
 
-// Count returns how many clients the target addresses.
-func (g *Gateway) Count(_ context.Context, of Target) (int, error) {
-	clients, err := g.registry.resolve(&of)
-	return len(clients), err
+// ClientInfo returns what is known of a client on any node, with its session if asked. The
+// error is ErrUnknownClient if there is none with this id, or ErrNoAnswer if its node does
+// not answer before ctx is done, or in AnswerTimeout if it has no deadline.
+func (g *Gateway) ClientInfo(ctx context.Context, id string, session bool) (ClientInfo, error) {
+	q := clientQuery{ID: id, Session: session}
+	node := nodeOf(id)
+	if node == g.node {
+		if info := (here{g.shared}).client(q); info != nil {
+			return *info, nil
+		}
+		return ClientInfo{}, ErrUnknownClient
+	}
+	of := g.cluster.whom([]string{node})
+	if len(of.nodes) == 0 {
+		return ClientInfo{}, ErrUnknownClient
+	}
+	results, missing, err := inquire[*ClientInfo](ctx, g.cluster, of, question{Client: &q})
+	switch info := results[node]; {
+	case err != nil:
+		return ClientInfo{}, err
+	case len(missing) > 0:
+		return ClientInfo{}, fmt.Errorf("%w: %s", ErrNoAnswer, node)
+	case info == nil:
+		return ClientInfo{}, ErrUnknownClient
+	default:
+		return *info, nil
+	}
+}
+
+// client returns what is known of a client of this node, or nil.
+func (h here) client(q clientQuery) *ClientInfo {
+	c := h.registry.lookup(q.ID)
+	if c == nil || c.isClosing() {
+		return nil
+	}
+	info := c.Info(q.Session)
+	return &info
+}
+
+// Count returns how many clients the target addresses, on all nodes: others are waited for
+// until ctx is done, or for AnswerTimeout if it has no deadline.
+func (g *Gateway) Count(ctx context.Context, of Target) (Reach, error) {
+	found, err := here{g.shared}.resolve(&of)
+	reach := Reach{Clients: len(found)}
+	c := g.cluster
+	if err != nil || c.current.Load() == nil {
+		return reach, err
+	}
+	results, missing, err := inquire[Reach](ctx, c, c.whom(c.concerned(&of)), question{Count: &of})
+	reach.Missing = missing
+	for _, theirs := range results {
+		reach.Clients += theirs.Clients
+	}
+	return reach, err
 }
 
 // NameList is a page of users or groups, in the order of their names.
@@ -155,6 +246,9 @@ type NameList struct {
 
 	// Next is the cursor of the next page; empty after the last.
 	Next string `json:"next,omitempty"`
+
+	// Missing are nodes that did not answer in time, sorted.
+	Missing []string `json:"missing,omitempty"`
 }
 
 // NameCount is a user or a group and how many clients it has.
@@ -168,6 +262,10 @@ type NameQuery struct {
 	// Prefix is what the names begin with.
 	Prefix string
 
+	// Nodes narrows to users or groups with clients on these, and counts only those.
+	// Empty means all.
+	Nodes []string
+
 	// Endpoints narrows to users or groups with clients of these, and counts only
 	// those. Empty means all.
 	Endpoints []string
@@ -175,14 +273,46 @@ type NameQuery struct {
 	Page
 }
 
-// Groups lists groups.
-func (g *Gateway) Groups(_ context.Context, q NameQuery) (NameList, error) {
-	return listNames(&g.registry.groups, q)
+// Groups lists groups of all nodes, as Clients does.
+func (g *Gateway) Groups(ctx context.Context, q NameQuery) (NameList, error) {
+	return g.names(ctx, &g.registry.groups, q, question{Groups: &q})
 }
 
-// Users lists users that are connected.
-func (g *Gateway) Users(_ context.Context, q NameQuery) (NameList, error) {
-	return listNames(&g.registry.users, q)
+// Users lists users that are connected, on all nodes, as Clients does.
+func (g *Gateway) Users(ctx context.Context, q NameQuery) (NameList, error) {
+	return g.names(ctx, &g.registry.users, q, question{Users: &q})
+}
+
+// names lists names of this node, from t, and of those that are asked.
+func (g *Gateway) names(ctx context.Context, t *table[members], q NameQuery, ask question) (NameList, error) {
+	list := NameList{Names: []NameCount{}}
+	var err error
+	if len(q.Nodes) == 0 || slices.Contains(q.Nodes, g.node) {
+		list, err = listNames(t, q)
+	}
+	if err != nil || g.cluster.current.Load() == nil {
+		return list, err
+	}
+	results, missing, err := inquire[NameList](ctx, g.cluster, g.cluster.whom(q.Nodes), ask)
+	more := list.Next != ""
+	counts := make(map[string]int, len(list.Names))
+	add := func(names []NameCount) {
+		for _, n := range names {
+			counts[n.Name] += n.Clients
+		}
+	}
+	add(list.Names)
+	for _, theirs := range results {
+		add(theirs.Names)
+		more = more || theirs.Next != ""
+	}
+	all := make([]NameCount, 0, len(counts))
+	for name, n := range counts {
+		all = append(all, NameCount{name, n})
+	}
+	list = NameList{Missing: missing}
+	list.Names, list.Next = cutPage(all, q.Page, more, func(n NameCount) string { return n.Name })
+	return list, err
 }
 
 func listNames(t *table[members], q NameQuery) (NameList, error) {

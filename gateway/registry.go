@@ -20,8 +20,9 @@ type members map[*Client]struct{}
 const shardCount = 64
 
 type table[V any] struct {
-	seed   maphash.Seed
-	shards [shardCount]shard[V]
+	seed     maphash.Seed
+	shards   [shardCount]shard[V]
+	interest *interest // of other nodes in what happens to the names; nil for clients
 }
 
 type shard[V any] struct {
@@ -96,6 +97,7 @@ func addMember(t *table[members], name string, c *Client) {
 	if m == nil {
 		m = make(members, 1)
 		s.names[name] = m
+		t.interest.came(name)
 	}
 	m[c] = struct{}{}
 }
@@ -108,8 +110,9 @@ func removeMember(t *table[members], name string, c *Client) {
 	defer s.mu.Unlock()
 	m := s.names[name]
 	delete(m, c)
-	if len(m) == 0 {
+	if m != nil && len(m) == 0 {
 		delete(s.names, name)
+		t.interest.went(name)
 	}
 }
 

@@ -32,30 +32,14 @@ func (s *Session) Get(key string) any {
 // Lookup is Get and whether there is a value.
 func (s *Session) Lookup(key string) (any, bool) {
 	raw, ok := s.raw(key)
-	if !ok {
-		return nil, false
-	}
-	var v any
-	if err := json.Unmarshal(raw, &v); err != nil {
-		return nil, false // cannot happen: only valid JSON is stored
-	}
-	return v, true
+	return decodeAny(raw), ok
 }
 
 // Text returns the value of key as text: a string without its quotes, any other
 // value as JSON, and "" if there is none.
 func (s *Session) Text(key string) string {
-	raw, ok := s.raw(key)
-	if !ok {
-		return ""
-	}
-	if raw[0] == '"' {
-		var text string
-		if err := json.Unmarshal(raw, &text); err == nil {
-			return text
-		}
-	}
-	return string(raw)
+	raw, _ := s.raw(key)
+	return textOf(raw)
 }
 
 // Decode stores the value of key in v, as json.Unmarshal does. It reports
@@ -141,17 +125,59 @@ func (s *Session) Update(patch map[string]any) error {
 
 // All returns a copy of the whole session.
 func (s *Session) All() map[string]any {
-	s.mu.RLock()
-	values := maps.Clone(s.values)
-	s.mu.RUnlock()
+	values := s.Values()
 	all := make(map[string]any, len(values))
-	for key, raw := range values {
-		var v any
-		if err := json.Unmarshal(raw, &v); err == nil {
-			all[key] = v
-		}
+	for key := range values {
+		all[key] = values.Get(key)
 	}
 	return all
+}
+
+// Values returns a copy of the whole session as it is stored.
+func (s *Session) Values() Values {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return maps.Clone(s.values)
+}
+
+// Values are the entries of a session at one moment, as JSON: numbers have all their
+// digits.
+type Values map[string]json.RawMessage
+
+// Get returns the value of key as Session.Get does.
+func (v Values) Get(key string) any { return decodeAny(v[key]) }
+
+// Text returns the value of key as Session.Text does.
+func (v Values) Text(key string) string { return textOf(v[key]) }
+
+// String returns the entries as a JSON object.
+func (v Values) String() string {
+	if v == nil {
+		return "{}"
+	}
+	raw, err := json.Marshal(map[string]json.RawMessage(v))
+	if err != nil {
+		return err.Error() // cannot happen: only valid JSON is stored
+	}
+	return string(raw)
+}
+
+func decodeAny(raw json.RawMessage) any {
+	var v any
+	if len(raw) == 0 || json.Unmarshal(raw, &v) != nil { // only valid JSON is stored
+		return nil
+	}
+	return v
+}
+
+func textOf(raw json.RawMessage) string {
+	if len(raw) > 0 && raw[0] == '"' {
+		var text string
+		if err := json.Unmarshal(raw, &text); err == nil {
+			return text
+		}
+	}
+	return string(raw)
 }
 
 // MarshalJSON returns the session as one JSON object.

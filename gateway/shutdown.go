@@ -73,6 +73,7 @@ func (s *shared) drain(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
+	s.cluster.end()
 	s.cancel()
 	if len(errs) == 0 {
 		s.helpers.Wait()

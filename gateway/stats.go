@@ -29,36 +29,12 @@ type Stats struct {
 	// seconds: more than one means that time-outs come late.
 	SweeperLag float64 `json:"sweeper_lag"`
 
-	// Cluster is what there is to say of the other nodes; nil without a Broker.
+	// Cluster is about other nodes; nil without a broker.
 	Cluster *ClusterStats `json:"cluster,omitempty"`
 
 	// Endpoints are those that are in force, and those whose last clients are being
 	// closed, by name.
 	Endpoints []EndpointStats `json:"endpoints"`
-}
-
-// ClusterStats is what a gateway has counted of what passes between its nodes. The
-// counters begin at 0 with the process; all count messages of the broker.
-type ClusterStats struct {
-	// Connected tells whether the broker can be reached. While it cannot, commands reach
-	// the clients of this node only.
-	Connected bool `json:"connected"`
-
-	// Nodes is how many others are known.
-	Nodes int `json:"nodes"`
-
-	// Published counts messages that were given to the broker, Received those that came
-	// from other nodes.
-	Published int64 `json:"published"`
-	Received  int64 `json:"received"`
-
-	// Unsent counts messages for other nodes that the broker did not take: it could not
-	// be reached, or too much waited.
-	Unsent int64 `json:"unsent"`
-
-	// Missed counts messages of other nodes that were lost because more came than this
-	// one took in.
-	Missed int64 `json:"missed"`
 }
 
 // EndpointStats is what an endpoint has counted since it came into force under
@@ -191,11 +167,13 @@ func (e *Endpoint) counted(err error) error {
 
 // Stats returns what has been counted, of these endpoints or of all if none is
 // named. It looks at every client: some milliseconds for a hundred thousand.
-func (g *Gateway) Stats(endpoints ...string) Stats {
+func (g *Gateway) Stats(endpoints ...string) Stats { return here{g.shared}.stats(endpoints...) }
+
+func (g here) stats(endpoints ...string) Stats {
 	s := Stats{
 		Gateway: g.name, Node: g.node,
 		Users: namesWithin(&g.registry.users, endpoints), Groups: namesWithin(&g.registry.groups, endpoints),
-		Draining: g.Draining(), SweeperLag: time.Duration(g.sweepLag.Load()).Seconds(),
+		Draining: g.unwilling(), Cluster: g.cluster.stats(), SweeperLag: time.Duration(g.sweepLag.Load()).Seconds(),
 	}
 	g.mu.Lock()
 	slots := slices.SortedFunc(maps.Values(g.slots), func(a, b *slot) int { return cmp.Compare(a.name, b.name) })

@@ -35,6 +35,7 @@ func (s *shared) sweep() {
 		case <-s.ctx.Done():
 			return
 		}
+		s.cluster.tick()
 		for i := range s.registry.clients.shards {
 			clients = s.registry.clients.shards[i].values(clients[:0])
 			for _, c := range clients {

@@ -6,7 +6,7 @@ import (
 )
 
 // Target says whom a command addresses: all clients of the gateway, or the union
-// of clients, users and groups; narrowed by endpoints; minus what is excepted.
+// of clients, users and groups; narrowed by endpoints and nodes; minus what is excepted.
 // Nobody is addressed twice, however many of the names he answers to.
 //
 // A Target that names nobody is an error (ErrEmptyTarget), never everybody.
@@ -28,6 +28,10 @@ type Target struct {
 	// Endpoints narrows the target to clients of these endpoints. Empty means
 	// all endpoints.
 	Endpoints []string `json:"endpoints,omitempty"`
+
+	// Nodes narrows the target to clients of these nodes, see Gateway.Nodes. Empty means
+	// all nodes.
+	Nodes []string `json:"nodes,omitempty"`
 
 	// Except takes clients out again.
 	Except Except `json:"except,omitzero"`
@@ -92,6 +96,12 @@ func (t Target) ExceptClients(ids ...string) Target {
 // ExceptUsers returns t without the clients of these users.
 func (t Target) ExceptUsers(users ...string) Target {
 	t.Except.Users = slices.Concat(t.Except.Users, users)
+	return t
+}
+
+// OnNodes returns t narrowed to clients of these nodes.
+func (t Target) OnNodes(nodes ...string) Target {
+	t.Nodes = slices.Concat(t.Nodes, nodes)
 	return t
 }
 

@@ -60,17 +60,19 @@ func (g *Gateway) Every(d time.Duration, f func(ctx context.Context)) (stop func
 	return sync.OnceFunc(func() { close(quit) })
 }
 
-func (t *tasks) start(name string, f func(context.Context)) {
+// start runs f, unless the tasks have been stopped.
+func (t *tasks) start(name string, f func(context.Context)) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ctx.Err() != nil {
-		return
+		return false
 	}
 	t.running[name]++
 	go func() {
 		defer t.done(name)
 		t.contain(name, func() { f(t.ctx) })
 	}()
+	return true
 }
 
 func (t *tasks) done(name string) {

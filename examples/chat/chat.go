@@ -205,8 +205,7 @@ func membersOf(c *gateway.Client, room string) ([]member, error) {
 	}
 	members := make([]member, 0, len(list.Clients))
 	for _, other := range list.Clients {
-		name, _ := other.Session["name"].(string)
-		members = append(members, member{other.ID, name})
+		members = append(members, member{other.ID, other.Session.Text("name")})
 	}
 	slices.SortStableFunc(members, func(a, b member) int { return strings.Compare(a.Name, b.Name) })
 	return members, nil

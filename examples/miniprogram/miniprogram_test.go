@@ -88,11 +88,11 @@ func serve(t *testing.T, w *standIn) *gatewaytest.Server {
 // clients returns how many connections a user has.
 func clients(t *testing.T, s *gatewaytest.Server, user string) int {
 	t.Helper()
-	n, err := s.Gateway.Count(t.Context(), gateway.Users(user))
+	reach, err := s.Gateway.Count(t.Context(), gateway.Users(user))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return reach.Clients
 }
 
 func TestTheUserIsWhoWeChatSaysHeIs(t *testing.T) {

@@ -43,7 +43,7 @@ func TestTheAddressIsInTheSession(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(list.Clients) != 1 || list.Clients[0].Session["realIP"] != gatewaytest.DefaultIP {
+		if len(list.Clients) != 1 || list.Clients[0].Session.Text("realIP") != gatewaytest.DefaultIP {
 			t.Errorf("clients %+v, want one with realIP in its session", list.Clients)
 		}
 	})

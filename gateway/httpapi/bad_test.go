@@ -54,7 +54,7 @@ func TestMistakesAreNamedAndReachNobody(t *testing.T) {
 		{"POST /send", strings.Repeat("[", 100000), "", 400, "malformed", "exceeded max depth"},
 		{"POST /send", strings.Repeat(`{"to":`, 50) + "1" + strings.Repeat("}", 50), "", 400, "unknown_field", `to: unknown field "to"`},
 		{"POST /send", `{` + toAnn + `, "Text": "a"}`, "", 400, "unknown_field", `the body: unknown field "Text": allowed are binary, json, text, to`},
-		{"POST /send", `{"to": {"user": ["7"]}, "text": "a"}`, "", 400, "unknown_field", `to: unknown field "user": allowed are all, clients, endpoints, except, groups, users`},
+		{"POST /send", `{"to": {"user": ["7"]}, "text": "a"}`, "", 400, "unknown_field", `to: unknown field "user": allowed are all, clients, endpoints, except, groups, nodes, users`},
 		{"POST /send", `{"to": {"all": true, "except": {"groups": []}}, "text": "a"}`, "", 400, "unknown_field", `to.except: unknown field "groups": allowed are clients, users`},
 		{"POST /send", `{` + toAnn + `, "text": "a", "` + long + `": 1}`, "", 400, "unknown_field", "unknown field"},
 		{"POST /send", `{"text": "a"}`, "", 400, "invalid_target", "empty target"},

@@ -2,10 +2,11 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"net/http"
 	"net/netip"
 	"path"
+	"slices"
 
 	"github.com/caddy-websocket/caddy-websocket/gateway"
 )
@@ -59,17 +60,9 @@ func (h *Handler) clients(r *http.Request, q query) (any, error) {
 		return nil, err
 	}
 	list, err := h.g.Clients(r.Context(), gateway.Query{
-		Endpoints: h.endpoints(q), User: q.one("user"), Group: q.one("group"), RealIP: ip, Page: page,
+		Endpoints: h.endpoints(q), User: q.one("user"), Group: q.one("group"), RealIP: ip, Session: fields == "session", Page: page,
 	})
-	if err != nil {
-		return nil, err
-	}
-	if fields == "session" {
-		for i := range list.Clients {
-			h.addSession(&list.Clients[i])
-		}
-	}
-	return list, nil
+	return list, err
 }
 
 // canonical writes an IP address as the gateway knows it.
@@ -84,34 +77,16 @@ func canonical(ip string) (string, error) {
 	return addr.String(), nil
 }
 
-// addSession adds the session as it is stored: numbers keep their digits. A client
-// that is gone by now remains without.
-func (h *Handler) addSession(info *gateway.ClientInfo) {
-	c := h.g.Client(info.ID)
-	if c == nil {
-		return
-	}
-	var entries map[string]json.RawMessage
-	raw, err := c.Session().MarshalJSON()
-	if err != nil || json.Unmarshal(raw, &entries) != nil {
-		return // cannot happen: only valid JSON is stored
-	}
-	info.Session = make(map[string]any, len(entries))
-	for key, v := range entries {
-		info.Session[key] = v
-	}
-}
-
 func (h *Handler) client(r *http.Request, _ query) (any, error) {
 	id := path.Base(r.URL.Path)
-	if n, err := h.g.Count(r.Context(), h.within(gateway.Clients(id))); n == 1 && err == nil {
-		if c := h.g.Client(id); c != nil {
-			info := c.Info(false)
-			h.addSession(&info)
-			return info, nil
-		}
+	info, err := h.g.ClientInfo(r.Context(), id, true)
+	if err == nil && len(h.o.Endpoints) > 0 && !slices.Contains(h.o.Endpoints, info.Endpoint) {
+		err = gateway.ErrUnknownClient
 	}
-	return nil, failed(http.StatusNotFound, CodeUnknownClient, "no client %.100q is connected", id)
+	if errors.Is(err, gateway.ErrUnknownClient) {
+		return nil, failed(http.StatusNotFound, CodeUnknownClient, "no client %.100q is connected", id)
+	}
+	return info, err
 }
 
 func (h *Handler) names(list func(context.Context, gateway.NameQuery) (gateway.NameList, error)) func(*http.Request, query) (any, error) {
@@ -134,8 +109,8 @@ func (h *Handler) count(r *http.Request, q query) (any, error) {
 	if err := h.checkTarget(&of); err != nil {
 		return nil, err
 	}
-	n, err := h.g.Count(r.Context(), h.within(of))
-	return Result{Clients: &n}, err
+	reach, err := h.g.Count(r.Context(), h.within(of))
+	return Result{Clients: &reach.Clients}, err
 }
 
 func (h *Handler) stats(_ *http.Request, q query) (any, error) {

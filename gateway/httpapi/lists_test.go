@@ -56,7 +56,7 @@ func TestClientByID(t *testing.T) {
 			t.Fatalf("answered %d %s (%v)", got.status, got.body, err)
 		}
 		if info.ID != tn.id("eve") || info.User != "eve" || info.RealIP != "2001:db8::1" || info.Endpoint != "other" ||
-			fmt.Sprint(info.Groups, info.Session) != "[room:1 secret] map[as:eve]" {
+			fmt.Sprint(info.Groups, info.Session) != `[room:1 secret] {"as":"eve"}` {
 			t.Errorf("eve is %+v", info)
 		}
 		for _, id := range []string{"nobody", "%00", "..", ".", "%FF", "{id}", strings.Repeat("x", 5000)} {

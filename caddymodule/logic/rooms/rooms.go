@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -232,7 +233,7 @@ func (r *Rooms) news(c *gateway.Client, what, room string) event {
 	ctx := context.WithoutCancel(c.Context())
 	members, _ := c.Gateway().Count(ctx, gateway.Groups(r.Prefix+room)) // the target is not empty
 	user := c.User()
-	return event{Type: what, Room: room, Client: c.ID(), User: &user, Members: members}
+	return event{Type: what, Room: room, Client: c.ID(), User: &user, Members: members.Clients}
 }
 
 func (r *Rooms) tell(c *gateway.Client, room string, e event) error {
@@ -240,7 +241,9 @@ func (r *Rooms) tell(c *gateway.Client, room string, e event) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.Gateway().Send(gateway.Groups(r.Prefix+room), m)
+	if _, err = c.Gateway().Send(gateway.Groups(r.Prefix+room), m); errors.Is(err, gateway.ErrLocalOnly) {
+		return nil // the log says that this node is on its own
+	}
 	return err
 }
 

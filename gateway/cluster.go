@@ -1,0 +1,454 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// cluster is a gateway's part in what nodes do together. Without a broker it costs one
+// comparison.
+//
+// A command goes to the subjects on which its recipients can be, see routes; every
+// node that hears it does what it says for clients of its own. Messages have numbers,
+// which grow with each that a node sends: what comes twice, or late, is not heard.
+type cluster struct {
+	s      *shared
+	users  interest
+	groups interest
+
+	using   sync.Mutex               // held while another broker is put in the place of one
+	current atomic.Pointer[attached] // nil without a broker; written under using and sending
+
+	// sending makes numbers grow in the order in which messages are published.
+	sending sync.Mutex
+	number  uint64 // guarded by sending
+	buf     []byte // guarded by sending
+
+	receiving sync.Mutex // one message at a time is handled, also while there are two links
+
+	mu       sync.Mutex
+	peers    map[string]*peer // guarded by mu
+	events   []NodeEvent      // guarded by mu; logic has not been told of them
+	telling  bool             // guarded by mu; a goroutine is telling it
+	lastTick int64            // guarded by mu
+
+	others atomic.Int32 // how many peers there are
+	asks   asks
+	busy   chan struct{} // has one for each question that is being answered
+
+	published, received, unsent, missed atomic.Int64
+	lost                                atomic.Int64 // of missed, what the log has not been told
+	full                                atomic.Int64 // when the log was last told that too much waits; 0 before
+}
+
+// attached is a link to a broker.
+type attached struct {
+	c      *cluster
+	broker Broker
+	link   Link
+	downAt atomic.Int64 // when it went down, 0 while it is up
+	why    atomic.Pointer[error]
+	logged atomic.Bool // the log says that it is down
+}
+
+func (a *attached) up() bool { return a.downAt.Load() == 0 }
+
+// Subjects. Slots have slotSubject.
+const (
+	subjectAll   = "all"
+	subjectNode  = "n."
+	kindOfUsers  = "u"
+	kindOfGroups = "g"
+)
+
+func newCluster(s *shared) *cluster {
+	const atOnce = 16 // questions of others
+	c := &cluster{s: s, peers: make(map[string]*peer), busy: make(chan struct{}, atOnce)}
+	c.users.kind, c.groups.kind = kindOfUsers, kindOfGroups
+	c.users.listen, c.groups.listen = c.listen, c.listen
+	c.asks.open = make(map[uint64]*asking)
+	return c
+}
+
+// listen subscribes to a slot that has got its first name.
+func (c *cluster) listen(i *interest, slot int) {
+	if c.current.Load() == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a := c.current.Load(); a != nil {
+		i.hear(a.link, slot)
+	}
+}
+
+// use attaches the node to the broker of the options in force, if that is another than
+// before.
+func (c *cluster) use() error {
+	c.using.Lock()
+	defer c.using.Unlock()
+	c.s.mu.Lock()
+	b := c.s.options.Broker
+	c.s.mu.Unlock()
+	old := c.current.Load()
+	if old == nil && b == nil || old != nil && old.broker == b {
+		return nil
+	}
+	next, err := c.attach(b)
+	if next != nil && next.up() {
+		c.greet(true, subjectAll)
+	}
+	if old == nil {
+		return err
+	}
+	c.s.helper("broker", func() { // nodes that still publish on the old one are heard until the new one is ready
+		if next != nil {
+			next.settle()
+		}
+		old.link.Close()
+	})
+	return err
+}
+
+// attach makes a link to b the current one; without b there is none.
+func (c *cluster) attach(b Broker) (*attached, error) {
+	var a *attached
+	var err error
+	if b != nil {
+		a = &attached{c: c, broker: b}
+		if a.link, err = b.Attach(c.s.name, c.s.node, a); err != nil {
+			err = fmt.Errorf("gateway %q: attaching to the broker: %w", c.s.name, err)
+			c.s.log.Load().Error("this node is on its own: it cannot be attached to the broker", "error", err)
+			a = nil
+		}
+	}
+	if a == nil {
+		c.tell(kindBye, nil, subjectAll)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a == nil {
+		c.setCurrent(nil)
+		c.removeAll()
+		return nil, err
+	}
+	a.link.Subscribe(subjectAll)
+	a.link.Subscribe(subjectNode + c.s.node)
+	c.setCurrent(a) // before the slots are looked at: who gets a name now subscribes by himself
+	c.users.hearAll(a.link)
+	c.groups.hearAll(a.link)
+	return a, nil
+}
+
+func (c *cluster) setCurrent(a *attached) {
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	c.current.Store(a)
+}
+
+// settle waits a moment until what was subscribed to is in force.
+func (a *attached) settle() {
+	const moment = 2 * time.Second
+	done := make(chan struct{})
+	a.link.Flush(func(error) { close(done) })
+	select {
+	case <-done:
+	case <-time.After(moment):
+	case <-a.c.s.ctx.Done():
+	}
+}
+
+// end says goodbye and leaves the broker. Nothing is sent from then on.
+func (c *cluster) end() {
+	c.using.Lock()
+	defer c.using.Unlock()
+	a := c.current.Load()
+	if a == nil {
+		return
+	}
+	c.tell(kindBye, nil, subjectAll)
+	c.setCurrent(nil)
+	a.link.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range c.peers {
+		c.asks.gone(id)
+	}
+	clear(c.peers)
+	c.others.Store(0)
+}
+
+// alone tells whether there is nobody to tell anything: no broker, or no other node on
+// one that can be reached.
+func (c *cluster) alone() bool {
+	a := c.current.Load()
+	return a == nil || a.up() && c.others.Load() == 0
+}
+
+// publish sends a message on each of the subjects. The error wraps ErrLocalOnly.
+func (c *cluster) publish(kind envelopeKind, body []byte, subjects ...string) error {
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	a := c.current.Load()
+	if a == nil {
+		return fmt.Errorf("%w: %w", ErrLocalOnly, ErrLinkDown)
+	}
+	var failed error
+	for _, subject := range subjects {
+		if err := c.publishOn(a.link, subject, kind, body); err != nil && failed == nil {
+			failed = err
+		}
+	}
+	if failed != nil {
+		c.reportUnsent(failed)
+		return fmt.Errorf("%w: %w", ErrLocalOnly, failed)
+	}
+	return nil
+}
+
+// publishOn publishes a message, in parts if it is long. The caller holds sending.
+func (c *cluster) publishOn(l Link, subject string, kind envelopeKind, body []byte) (err error) {
+	defer func() {
+		if err != nil {
+			c.unsent.Add(1)
+			return
+		}
+		c.published.Add(1)
+	}()
+	size := l.MaxSize()
+	if maxHeader+len(body) <= size {
+		c.number++
+		c.buf = appendHeader(c.buf[:0], kind, c.s.node, c.number)
+		c.buf = append(c.buf, body...)
+		return l.Publish(subject, c.buf)
+	}
+	if len(body) >= maxAssembled {
+		return fmt.Errorf("%d bytes: allowed are %d", len(body), maxAssembled-1)
+	}
+	whole := append([]byte{byte(kind)}, body...)
+	parts := cut(whole, size)
+	for i, chunk := range parts {
+		c.number++
+		c.buf = appendHeader(c.buf[:0], kindPart, c.s.node, c.number)
+		c.buf = appendPart(c.buf, i, len(parts), chunk)
+		if err := l.Publish(subject, c.buf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reportUnsent says that more is to be sent than the broker takes, once in a while. That it
+// cannot be reached is said by Down.
+func (c *cluster) reportUnsent(err error) {
+	if errors.Is(err, ErrLinkDown) {
+		return
+	}
+	const often = 10 * time.Second
+	now, last := c.s.now(), c.full.Load()
+	if last != 0 && time.Duration(now-last) < often || !c.full.CompareAndSwap(last, now) {
+		return
+	}
+	c.s.log.Load().Warn("messages to other nodes are not sent", "error", err, "unsent", c.unsent.Load())
+}
+
+// tell publishes what nobody waits for the result of.
+func (c *cluster) tell(kind envelopeKind, body []byte, subject string) {
+	_ = c.publish(kind, body, subject) // it is counted
+}
+
+// greeting is what a node says of itself.
+type greeting struct {
+	Host    string `json:"host,omitempty"`
+	Clients int    `json:"clients"`
+	Ask     bool   `json:"ask,omitempty"` // whoever hears it is to greet back
+}
+
+var machineName = sync.OnceValue(func() string {
+	name, _ := os.Hostname() // it is for people to read
+	return name
+})
+
+func (c *cluster) greet(ask bool, subject string) {
+	body, err := json.Marshal(greeting{Host: machineName(), Clients: c.s.registry.clients.size(), Ask: ask})
+	if err != nil {
+		return // cannot happen
+	}
+	c.tell(kindHello, body, subject)
+}
+
+// Receive handles what another node has sent.
+func (a *attached) Receive(data []byte) {
+	c := a.c
+	c.receiving.Lock()
+	defer c.receiving.Unlock()
+	defer c.s.recovered("broker")
+	e, err := parseEnvelope(data)
+	switch {
+	case err != nil:
+		c.misunderstood(e.node, err)
+		return
+	case e.node == c.s.node:
+		return
+	}
+	p := c.heard(e)
+	if p == nil || e.number <= p.number {
+		return
+	}
+	p.number = e.number
+	c.received.Add(1)
+	kind, body := e.kind, e.body
+	if kind == kindPart {
+		if kind, body, err = p.parts.add(body); err != nil {
+			c.misunderstood(e.node, err)
+			return
+		}
+		if body == nil {
+			return
+		}
+	}
+	if err := c.handle(p, kind, body); err != nil {
+		c.misunderstood(e.node, err)
+	}
+}
+
+// handle does what a message asks for.
+func (c *cluster) handle(p *peer, kind envelopeKind, body []byte) error {
+	switch kind {
+	case kindHello:
+		return c.greeted(p, body)
+	case kindBye:
+		c.remove(p, NodeLeft)
+	case kindCommand:
+		return c.obey(p, body)
+	case kindQuestion:
+		return c.questioned(p, body)
+	case kindAnswer:
+		return c.answered(p, body)
+	default:
+		return fmt.Errorf("kind %q: %w", kind, errEnvelope)
+	}
+	return nil
+}
+
+// obey does a command for clients of this node.
+func (c *cluster) obey(p *peer, body []byte) error {
+	ask, command, m, err := parseCommand(body)
+	if err != nil {
+		return err
+	}
+	n, err := here{c.s}.obey(command, m)
+	if ask != 0 {
+		c.answer(p.id, ask, Reach{Clients: n}, err)
+	}
+	return nil
+}
+
+// Up is told by the link.
+func (a *attached) Up() {
+	c := a.c
+	c.mu.Lock()
+	for _, p := range c.peers {
+		p.seen = c.s.now() // nobody could be heard
+	}
+	c.mu.Unlock()
+	since := a.downAt.Swap(0)
+	if a.logged.Swap(false) {
+		c.s.log.Load().Info("the broker can be reached: this node is no longer on its own",
+			"gateway", c.s.name, "after", time.Duration(c.s.now()-since).Round(time.Millisecond))
+	}
+	if c.current.Load() == a {
+		c.greet(true, subjectAll)
+	}
+}
+
+// Down is told by the link. The log is told by tick: a connection that is just being made is
+// not worth a line.
+func (a *attached) Down(why error) {
+	a.why.Store(&why)
+	a.downAt.CompareAndSwap(0, a.c.s.now())
+}
+
+// logDown says, once, that the link has been down for a moment.
+func (a *attached) logDown(now int64) {
+	const moment = time.Second
+	since := a.downAt.Load()
+	if since == 0 || time.Duration(now-since) < moment || a.logged.Swap(true) {
+		return
+	}
+	a.c.s.log.Load().Warn("the broker cannot be reached: this node is on its own", "gateway", a.c.s.name, "error", *a.why.Load())
+}
+
+// Missed is told by the link.
+func (a *attached) Missed(n int) {
+	a.c.missed.Add(int64(n))
+	a.c.lost.Add(int64(n))
+}
+
+// misunderstood counts a message that nothing could be made of.
+func (c *cluster) misunderstood(node string, err error) {
+	c.missed.Add(1)
+	if c.lost.Add(1) == 1 { // the rest is said by tick
+		c.s.log.Load().Warn("a message of another node was not understood", "gateway", c.s.name, "node", node, "error", err)
+	}
+}
+
+// tick is called once a second.
+func (c *cluster) tick() {
+	a := c.current.Load()
+	if a == nil {
+		return
+	}
+	if a.up() {
+		c.greet(false, subjectAll)
+	}
+	a.logDown(c.s.now())
+	if n := c.lost.Swap(0); n > 0 {
+		c.s.log.Load().Warn("messages of other nodes were lost", "gateway", c.s.name, "messages", n)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.s.now()
+	if a.up() {
+		c.removeSilent(now)
+	}
+	c.lastTick = now
+	if c.current.Load() == a {
+		c.users.tidy(a.link, now)
+		c.groups.tidy(a.link, now)
+	}
+}
+
+// ClusterStats is what a gateway has counted of its exchange with other nodes.
+type ClusterStats struct {
+	// Connected tells whether the broker can be reached.
+	Connected bool `json:"connected"`
+
+	// Nodes is how many other nodes are known.
+	Nodes int `json:"nodes"`
+
+	// Published counts messages to other nodes, Received those of theirs. Unsent are
+	// those that could not be published; Missed are those of others that came faster
+	// than they were handled, or were not understood.
+	Published int64 `json:"published"`
+	Received  int64 `json:"received"`
+	Unsent    int64 `json:"unsent"`
+	Missed    int64 `json:"missed"`
+}
+
+// stats returns what has been counted, or nil without a broker.
+func (c *cluster) stats() *ClusterStats {
+	a := c.current.Load()
+	if a == nil {
+		return nil
+	}
+	return &ClusterStats{
+		Connected: a.up(), Nodes: int(c.others.Load()),
+		Published: c.published.Load(), Received: c.received.Load(), Unsent: c.unsent.Load(), Missed: c.missed.Load(),
+	}
+}

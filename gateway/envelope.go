@@ -1,0 +1,177 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// What nodes tell each other, each in an envelope:
+//
+//	1 byte    version
+//	1 byte    kind
+//	8 bytes   the sender's node
+//	uvarint   the sender's number of the message, growing with each on any subject
+//	          body, by kind
+//
+// A node of another version is not understood, and says so in the log. What JSON has
+// fields for may grow within a version: unknown ones are skipped.
+const envelopeVersion = 1
+
+type envelopeKind byte
+
+const (
+	kindHello    envelopeKind = 'h' // JSON of greeting
+	kindBye      envelopeKind = 'b' // nothing
+	kindCommand  envelopeKind = 'c' // see appendCommand
+	kindQuestion envelopeKind = 'q' // uvarint: which; JSON of question
+	kindAnswer   envelopeKind = 'a' // uvarint: to which; JSON of answer
+	kindPart     envelopeKind = 'p' // uvarint: which part; uvarint: of how many; bytes of kind and body
+)
+
+// nodeLength is how many bytes a node id has.
+const nodeLength = 8
+
+// maxAssembled bounds what is put together from parts.
+const maxAssembled = 64 << 20
+
+var errEnvelope = errors.New("not understood")
+
+type envelope struct {
+	kind   envelopeKind
+	node   string
+	number uint64
+	body   []byte
+}
+
+func appendHeader(b []byte, kind envelopeKind, node string, number uint64) []byte {
+	b = append(b, envelopeVersion, byte(kind))
+	b = append(b, node...)
+	return binary.AppendUvarint(b, number)
+}
+
+// maxHeader is how long the header and that of a part are at most.
+const maxHeader = 2 + nodeLength + 3*binary.MaxVarintLen64
+
+func parseEnvelope(b []byte) (envelope, error) {
+	if len(b) < 2+nodeLength+1 {
+		return envelope{}, errEnvelope
+	}
+	e := envelope{kind: envelopeKind(b[1]), node: string(b[2 : 2+nodeLength])}
+	if b[0] != envelopeVersion {
+		return e, fmt.Errorf("version %d: %w", b[0], errEnvelope)
+	}
+	var err error
+	e.number, e.body, err = cutUvarint(b[2+nodeLength:])
+	return e, err
+}
+
+func cutUvarint(b []byte) (uint64, []byte, error) {
+	v, n := binary.Uvarint(b)
+	if n <= 0 {
+		return 0, nil, errEnvelope
+	}
+	return v, b[n:], nil
+}
+
+// appendCommand writes the body of a command: whose answer is waited for, or 0; the type
+// of the message that it sends, or 0; the length of the command as JSON, without that
+// message; the JSON; the message.
+func appendCommand(b []byte, ask uint64, c *Command, m Message) ([]byte, error) {
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return b, fmt.Errorf("encoding a command for other nodes: %w", err)
+	}
+	b = binary.AppendUvarint(b, ask)
+	b = append(b, byte(m.Type))
+	b = binary.AppendUvarint(b, uint64(len(raw)))
+	b = append(b, raw...)
+	return append(b, m.Data...), nil
+}
+
+// parseCommand is the reverse of appendCommand. The message's data is part of b.
+func parseCommand(b []byte) (ask uint64, c *Command, m Message, err error) {
+	ask, b, err = cutUvarint(b)
+	if err != nil || len(b) == 0 {
+		return 0, nil, m, errEnvelope
+	}
+	m.Type = MessageType(b[0])
+	n, b, err := cutUvarint(b[1:])
+	if err != nil || n > uint64(len(b)) {
+		return 0, nil, m, errEnvelope
+	}
+	c = new(Command)
+	if err := json.Unmarshal(b[:n], c); err != nil {
+		return 0, nil, m, fmt.Errorf("decoding a command: %w", err)
+	}
+	switch {
+	case c.Send != nil:
+		m.Data = b[n:]
+	case c.SetSession != nil || c.UpdateSession != nil: // numbers keep their digits
+		d := json.NewDecoder(bytes.NewReader(b[:n]))
+		d.UseNumber()
+		if err := d.Decode(c); err != nil {
+			return 0, nil, m, fmt.Errorf("decoding a command: %w", err)
+		}
+	}
+	return ask, c, m, nil
+}
+
+// cut returns the parts that a message is published in, if it is longer than size:
+// body is the envelope's, with its kind in front.
+func cut(body []byte, size int) [][]byte {
+	var parts [][]byte
+	for chunk := size - maxHeader; len(body) > 0; {
+		n := min(chunk, len(body))
+		parts = append(parts, body[:n])
+		body = body[n:]
+	}
+	return parts
+}
+
+func appendPart(b []byte, part, of int, chunk []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(part)) //nolint:gosec // it counts up from 0
+	b = binary.AppendUvarint(b, uint64(of))   //nolint:gosec // it is a length
+	return append(b, chunk...)
+}
+
+// assembly is a message of which parts have come. One sender's parts come one after
+// the other: nothing of his comes between them.
+type assembly struct {
+	next, parts uint64
+	whole       []byte
+}
+
+// add adds a part. When it was the last one it returns the message.
+func (a *assembly) add(body []byte) (kind envelopeKind, whole []byte, err error) {
+	part, body, err := cutUvarint(body)
+	if err != nil {
+		return 0, nil, err
+	}
+	parts, chunk, err := cutUvarint(body)
+	switch {
+	case err != nil:
+		return 0, nil, err
+	case part == 0:
+		*a = assembly{parts: parts}
+	case part != a.next || parts != a.parts:
+		*a = assembly{}
+		return 0, nil, errors.New("a part of a message was lost")
+	}
+	if len(a.whole)+len(chunk) > maxAssembled {
+		*a = assembly{}
+		return 0, nil, fmt.Errorf("a message of more than %d bytes", maxAssembled)
+	}
+	a.whole = append(a.whole, chunk...)
+	if a.next = part + 1; a.next < parts {
+		return 0, nil, nil
+	}
+	whole = a.whole
+	*a = assembly{}
+	if len(whole) == 0 {
+		return 0, nil, errEnvelope
+	}
+	return envelopeKind(whole[0]), whole[1:], nil
+}
