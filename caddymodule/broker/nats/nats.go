@@ -129,7 +129,7 @@ func (n *NATS) BrokerKey() string {
 	o := n.options
 	o.Logger = nil
 	b, err := json.Marshal(o) //nolint:gosec // it has secrets, and is hashed
-	if err != nil { // cannot happen: these are texts and numbers
+	if err != nil {           // cannot happen: these are texts and numbers
 		panic(err)
 	}
 	sum := sha256.Sum256(b)
