@@ -3,6 +3,7 @@ package websocket
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,9 +42,18 @@ type App struct {
 	// lengths only.
 	AdminTail *AdminTail `json:"admin_tail,omitempty"`
 
+	// Broker is what this process reaches others through that serve the same clients. All
+	// gateways use it, and each hears those of its name. Default: none, this process is
+	// alone.
+	BrokerRaw json.RawMessage `json:"broker,omitempty" caddy:"namespace=websocket.brokers inline_key=module"`
+
 	ctx    caddy.Context
 	log    *slog.Logger
 	events *caddyevents.App
+
+	broker        *pooledBroker // nil without one
+	releaseBroker func() error  // nil without one
+	awaitBroker   func() error  // nil if nothing is waited for
 
 	committed sync.Once
 
@@ -119,6 +129,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("subscribing to %s: %w", name, err)
 		}
 	}
+	if err := a.provisionBroker(ctx); err != nil {
+		return err
+	}
 	return RegisterMetrics(ctx)
 }
 
@@ -133,8 +146,14 @@ func (a *App) Validate() error {
 	return a.AdminTail.validate()
 }
 
-// Start does nothing: another app may still fail to start. See commit.
-func (*App) Start() error { return nil }
+// Start waits for a broker that has to be there. Nothing comes into force yet, since
+// another app may still fail to start: see commit.
+func (a *App) Start() error {
+	if a.awaitBroker == nil {
+		return nil
+	}
+	return a.awaitBroker()
+}
 
 // subscriber calls a function on an event. (Caddy logs subscribers as JSON, so it is
 // no function itself.)
@@ -292,6 +311,11 @@ func (a *App) Cleanup() error {
 		}
 	}
 	a.shares, a.endpoints = nil, nil // no gateway is given any more
+	if a.releaseBroker != nil {
+		if err := a.releaseBroker(); err != nil {
+			errs = append(errs, fmt.Errorf("closing the broker: %w", err))
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -318,10 +342,14 @@ func (a *App) Gateway(name string) (*gateway.Gateway, error) {
 }
 
 func (a *App) options(name string) gateway.Options {
-	return gateway.Options{
+	o := gateway.Options{
 		Name: name, Logger: a.log,
 		CloseRate: a.CloseRate, DrainTimeout: time.Duration(a.DrainTimeout),
 	}
+	if a.broker != nil {
+		o.Broker = a.broker
+	}
+	return o
 }
 
 // share takes part in a gateway, once. The caller holds mu.

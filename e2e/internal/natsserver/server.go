@@ -6,6 +6,7 @@ package natsserver
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -147,6 +148,22 @@ func (s *Server) Clients() []string {
 		names = append(names, c.Name)
 	}
 	return names
+}
+
+// ClientIDs returns the numbers of the clients' connections, in order. A client that comes
+// back has another.
+func (s *Server) ClientIDs() []uint64 {
+	s.t.Helper()
+	list, err := s.running.Connz(nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ids := make([]uint64, 0, len(list.Conns))
+	for _, c := range list.Conns {
+		ids = append(ids, c.Cid)
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // Subscriptions is how many there are, of clients.
