@@ -63,12 +63,12 @@ type Receiver interface {
 	// Receive is called for every message, in order. data is valid only during the call.
 	Receive(data []byte)
 
-	// Up is called when the link has come up, and all that was subscribed to is
+	// Up is called when the link has come up after Down, and all that was subscribed to is
 	// in force as far as the broker itself knows.
 	Up()
 
-	// Down is called when the link goes down, and first if it is not up from the
-	// beginning, with the reason. Between Down and Up messages may be lost.
+	// Down is called when the link goes down, with the reason, and before anything else if
+	// it is not up from the beginning. Between Down and Up messages may be lost.
 	Down(why error)
 
 	// Missed is called when messages were lost because more came than were received in

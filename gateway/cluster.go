@@ -51,9 +51,12 @@ type attached struct {
 	c      *cluster
 	broker Broker
 	link   Link
-	up     atomic.Bool
 	downAt atomic.Int64 // when it went down, 0 while it is up
+	why    atomic.Pointer[error]
+	logged atomic.Bool // the log says that it is down
 }
+
+func (a *attached) up() bool { return a.downAt.Load() == 0 }
 
 // Subjects. Slots have slotSubject.
 const (
@@ -97,7 +100,7 @@ func (c *cluster) use() error {
 		return nil
 	}
 	next, err := c.attach(b)
-	if next != nil && next.up.Load() {
+	if next != nil && next.up() {
 		c.greet(true, subjectAll)
 	}
 	if old == nil {
@@ -184,7 +187,7 @@ func (c *cluster) end() {
 // one that can be reached.
 func (c *cluster) alone() bool {
 	a := c.current.Load()
-	return a == nil || a.up.Load() && c.others.Load() == 0
+	return a == nil || a.up() && c.others.Load() == 0
 }
 
 // publish sends a message on each of the subjects. The error wraps ErrLocalOnly.
@@ -354,8 +357,8 @@ func (a *attached) Up() {
 		p.seen = c.s.now() // nobody could be heard
 	}
 	c.mu.Unlock()
-	a.up.Store(true)
-	if since := a.downAt.Swap(0); since != 0 {
+	since := a.downAt.Swap(0)
+	if a.logged.Swap(false) {
 		c.s.log.Load().Info("the broker can be reached: this node is no longer on its own",
 			"gateway", c.s.name, "after", time.Duration(c.s.now()-since).Round(time.Millisecond))
 	}
@@ -364,12 +367,21 @@ func (a *attached) Up() {
 	}
 }
 
-// Down is told by the link.
+// Down is told by the link. The log is told by tick: a connection that is just being made is
+// not worth a line.
 func (a *attached) Down(why error) {
-	a.up.Store(false)
-	if a.downAt.CompareAndSwap(0, a.c.s.now()) {
-		a.c.s.log.Load().Warn("the broker cannot be reached: this node is on its own", "gateway", a.c.s.name, "error", why)
+	a.why.Store(&why)
+	a.downAt.CompareAndSwap(0, a.c.s.now())
+}
+
+// logDown says, once, that the link has been down for a moment.
+func (a *attached) logDown(now int64) {
+	const moment = time.Second
+	since := a.downAt.Load()
+	if since == 0 || time.Duration(now-since) < moment || a.logged.Swap(true) {
+		return
 	}
+	a.c.s.log.Load().Warn("the broker cannot be reached: this node is on its own", "gateway", a.c.s.name, "error", *a.why.Load())
 }
 
 // Missed is told by the link.
@@ -392,16 +404,17 @@ func (c *cluster) tick() {
 	if a == nil {
 		return
 	}
-	if a.up.Load() {
+	if a.up() {
 		c.greet(false, subjectAll)
 	}
+	a.logDown(c.s.now())
 	if n := c.lost.Swap(0); n > 0 {
 		c.s.log.Load().Warn("messages of other nodes were lost", "gateway", c.s.name, "messages", n)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.s.now()
-	if a.up.Load() {
+	if a.up() {
 		c.removeSilent(now)
 	}
 	c.lastTick = now
@@ -435,7 +448,7 @@ func (c *cluster) stats() *ClusterStats {
 		return nil
 	}
 	return &ClusterStats{
-		Connected: a.up.Load(), Nodes: int(c.others.Load()),
+		Connected: a.up(), Nodes: int(c.others.Load()),
 		Published: c.published.Load(), Received: c.received.Load(), Unsent: c.unsent.Load(), Missed: c.missed.Load(),
 	}
 }

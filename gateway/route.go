@@ -129,7 +129,7 @@ func (c *cluster) commandWait(ctx context.Context, command *Command, to *Target)
 // up tells whether the broker can be reached.
 func (c *cluster) up() bool {
 	a := c.current.Load()
-	return a != nil && a.up.Load()
+	return a != nil && a.up()
 }
 
 // concerned returns the nodes that the target can have clients on, or none if that can

@@ -31,7 +31,13 @@ type Server struct {
 // own. Both end with the test, which fails if the gateway cannot end.
 func Serve(t testing.TB, endpoints ...*gateway.Endpoint) *Server {
 	t.Helper()
-	g, err := gateway.New(gateway.Options{Logger: Logger(t)})
+	return ServeOptions(t, gateway.Options{Logger: Logger(t)}, endpoints...)
+}
+
+// ServeOptions is Serve for a gateway with options.
+func ServeOptions(t testing.TB, o gateway.Options, endpoints ...*gateway.Endpoint) *Server {
+	t.Helper()
+	g, err := gateway.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
