@@ -190,15 +190,13 @@ func (r *Rooms) answerMember(c *gateway.Client, q request) error {
 	case "say":
 		return r.say(c, q.Room, q.Text)
 	}
+	// The query is right: an error is another node's, and those of the others are there.
 	list, err := c.Gateway().Clients(c.Context(), gateway.Query{Group: r.Prefix + q.Room, Page: gateway.Page{Limit: MaxListed}})
-	if err != nil {
-		return err
-	}
 	members := make([]member, 0, len(list.Clients))
 	for _, other := range list.Clients {
 		members = append(members, member{other.ID, other.User})
 	}
-	more := list.Next != ""
+	more := list.Next != "" || len(list.Missing) > 0 || err != nil
 	return c.SendJSON(event{Type: "members", Room: q.Room, Members: members, More: &more})
 }
 
