@@ -53,7 +53,9 @@ const MaxListed = 1000
 //	{"type":"error","request":"join","room":"lobby","error":"..."}
 //
 // welcome comes first; joined also to the one who joined, left also to the one
-// who left of its own accord, said also to the one who said it.
+// who left of its own accord, said also to the one who said it. more is set if there are
+// more than MaxListed, or not all of the gateway's nodes have answered; then a number of
+// members, too, is that of those who have.
 type Rooms struct {
 	// Prefix comes before a room's name in the name of its group. Default: `room:`.
 	Prefix string `json:"prefix,omitempty"`
