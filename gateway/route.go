@@ -75,11 +75,7 @@ func (c *cluster) send(to *Target, m Message) error {
 	if len(subjects) == 0 {
 		return nil
 	}
-	body, err := appendCommand(nil, 0, &Command{Send: &SendCommand{To: *to}}, m)
-	if err != nil {
-		return err
-	}
-	return c.publish(kindCommand, body, subjects...)
+	return c.publish(kindCommand, appendSend(make([]byte, 0, len(m.Data)+128), 0, to, m), subjects...)
 }
 
 // command tells other nodes to do a command.
@@ -103,9 +99,6 @@ func encode(ask uint64, c *Command) ([]byte, error) {
 	m, err := c.message()
 	if err != nil {
 		return nil, err
-	}
-	if c.Send != nil {
-		c = &Command{Send: &SendCommand{To: c.Send.To}}
 	}
 	return appendCommand(nil, ask, c, m)
 }
