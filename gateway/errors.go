@@ -50,7 +50,7 @@ func Failure(err error) error {
 	if !errors.Is(err, ErrLocalOnly) {
 		return err
 	}
-	several, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // each level is looked at
+	several, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return nil
 	}

@@ -226,7 +226,7 @@ func listGateways(w http.ResponseWriter, r *http.Request, name string, gateways 
 
 // refuseNodes answers with an error of perGateway.
 func refuseNodes(w http.ResponseWriter, r *http.Request, err error) {
-	if _, ok := errors.AsType[unknownNode](err); ok {
+	if _, ok := errors.AsType[unknownNodeError](err); ok {
 		httpapi.Refuse(w, r, http.StatusNotFound, httpapi.CodeUnknownNode, err.Error())
 		return
 	}

@@ -38,16 +38,16 @@ func perGateway(names []string, gateways map[string]*gateway.Gateway) (map[strin
 	}
 	for _, name := range names {
 		if !known[name] {
-			return nil, unknownNode(fmt.Sprintf("no node %.100q is known: there are %s", name, strings.Join(all, ", ")))
+			return nil, unknownNodeError(fmt.Sprintf("no node %.100q is known: there are %s", name, strings.Join(all, ", ")))
 		}
 	}
 	return ids, nil
 }
 
-// unknownNode is an error of perGateway.
-type unknownNode string
+// unknownNodeError is an error of perGateway.
+type unknownNodeError string
 
-func (u unknownNode) Error() string { return string(u) }
+func (u unknownNodeError) Error() string { return string(u) }
 
 // statsOf returns the figures of nodes, and which of them gave none.
 func statsOf(ctx context.Context, g *gateway.Gateway, nodes []string) (all []gateway.Stats, missing []string) {
