@@ -111,12 +111,12 @@ func (c *cluster) commandWait(ctx context.Context, command *Command, to *Target)
 	}
 	of := c.whom(c.concerned(to))
 	answers, missing, err := c.ask(ctx, of, kindCommand, func(id uint64) ([]byte, error) { return encode(id, command) })
-	if err == nil && !c.up() {
+	if err == nil && !c.up() && len(c.routes(to)) > 0 {
 		err = ErrLocalOnly
 	}
 	reach, theirs := sum(answers)
 	reach.Missing = missing
-	return reach, errors.Join(err, theirs)
+	return reach, errors.Join(theirs, err) // in this order: see Failure
 }
 
 // up tells whether the broker can be reached.
