@@ -10,8 +10,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
-
-	"github.com/gorilla/websocket"
 )
 
 // Identity is what the server in front knows of a visitor.
@@ -78,7 +76,8 @@ func (e *Endpoint) accept(w http.ResponseWriter, r *http.Request, id Identity) (
 	}
 	answer.extensions = live.extensions(r)
 	c := live.newClient(id)
-	c.subprotocol = live.subprotocol(r)
+	answer.subprotocol = live.subprotocol(r)
+	c.subprotocol = answer.subprotocol
 	c.deflate = answer.extensions != ""
 	if err := live.admit(c, id); err != nil {
 		return nil, err
@@ -181,8 +180,10 @@ func (e *Endpoint) newClient(id Identity) *Client {
 // admit counts the client and registers it under its identity.
 func (e *Endpoint) admit(c *Client, id Identity) error {
 	bad := func(err error) error { return refuse(http.StatusBadRequest, err) }
-	if err := c.session.Replace(id.Session); err != nil {
-		return bad(err)
+	if len(id.Session) > 0 {
+		if err := c.session.Replace(id.Session); err != nil {
+			return bad(err)
+		}
 	}
 	if id.User != "" {
 		if err := checkName("user", id.User); err != nil {
@@ -212,7 +213,7 @@ func (e *Endpoint) admit(c *Client, id Identity) error {
 	}
 	s.registry.add(c)
 	err := c.bind(id.User)
-	if err == nil {
+	if err == nil && len(id.Groups) > 0 {
 		err = c.Join(id.Groups...)
 	}
 	if err != nil {
@@ -266,6 +267,9 @@ func (c *Client) abandon() {
 // subprotocol returns the first of the endpoint's subprotocols that the request
 // offers, or "".
 func (e *Endpoint) subprotocol(r *http.Request) string {
+	if len(e.o.Subprotocols) == 0 {
+		return ""
+	}
 	offered := slices.Collect(listItems(r.Header, "Sec-Websocket-Protocol"))
 	for _, p := range e.o.Subprotocols {
 		if slices.Contains(offered, p) {
@@ -283,51 +287,14 @@ func (e *Endpoint) extensions(r *http.Request) string {
 	return acceptDeflate(r.Header)
 }
 
-// upgrade lets gorilla answer the handshake and take over the connection.
+// upgrade answers the handshake and takes over the connection.
 func (c *Client) upgrade(a *answer, r *http.Request) (err error) {
-	c.wire.answer = a
-	// What gorilla sees is what has been found to be right: it reads lists less well,
-	// and would take any offer.
-	shallow := *r
-	shallow.Header = http.Header{
-		"Connection":            {"Upgrade"},
-		"Upgrade":               {"websocket"},
-		"Sec-Websocket-Version": {"13"},
-		"Sec-Websocket-Key":     r.Header.Values("Sec-Websocket-Key"),
+	if c.wire.conn, c.wire.rest, err = a.send(r.Header.Get("Sec-Websocket-Key")); err != nil {
+		return err
 	}
-	if c.deflate {
-		shallow.Header.Set("Sec-Websocket-Extensions", "permessage-deflate")
-	}
-	upgrader := websocket.Upgrader{
-		EnableCompression: c.deflate,
-		ReadBufferSize:    readBuffer,
-		WriteBufferPool:   noWriteBuffers{},
-		WriteBufferSize:   1,
-		CheckOrigin:       func(*http.Request) bool { return true }, // done, by rules of ours
-		Error:             func(http.ResponseWriter, *http.Request, int, error) {},
-	}
-	if p := c.Subprotocol(); p != "" {
-		shallow.Header.Set("Sec-Websocket-Protocol", p)
-		upgrader.Subprotocols = []string{p}
-	}
-	c.ws, err = upgrader.Upgrade(upgradeWriter{a.w, &c.wire}, &shallow, nil)
-	c.wire.answer = nil
+	c.ws, err = takenOver(&c.wire, c.deflate)
 	return err
 }
-
-// readBuffer is what a connection keeps for reading: small, because most of the
-// time most connections are idle. A longer message is read past it.
-const readBuffer = 1024
-
-// noWriteBuffers keeps gorilla from making write buffers: it never writes
-// messages here.
-type noWriteBuffers struct{}
-
-// Get returns nothing to reuse.
-func (noWriteBuffers) Get() any { return nil }
-
-// Put forgets v.
-func (noWriteBuffers) Put(any) {}
 
 // logOrigin says what was refused and what to write if it should not have been.
 func (e *Endpoint) logOrigin(r *http.Request, id Identity, why string) {
