@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -108,7 +109,7 @@ func (e *Endpoint) accept(w http.ResponseWriter, r *http.Request, id Identity) (
 
 // opened notes that the handshake is answered.
 func (c *Client) opened() {
-	c.slot.current.Load().log().Info("client connected", c.about("subprotocol", c.Subprotocol())...)
+	c.say(&placeConnected, slog.LevelInfo, "client connected", slog.String("subprotocol", c.Subprotocol()))
 	c.slot.tally.handshake(http.StatusSwitchingProtocols)
 	c.lastMessage.Store(c.now())
 	c.open.Store(true)
@@ -170,8 +171,8 @@ func (e *Endpoint) inForce(ctx context.Context) (*Endpoint, error) {
 func (e *Endpoint) newClient(id Identity) *Client {
 	s := e.gen.g.shared
 	c := &Client{
-		shared: s, id: newClientID(s.node), ip: id.RealIP, limit: limitKey(id.RealIP), slot: e.slot,
-		connectedAt: time.Now(), header: make(http.Header),
+		shared: s, id: newClientID(s.node), ip: id.RealIP, slot: e.slot,
+		connectedAt: time.Now(),
 	}
 	c.wire.client, c.queue.owner, c.queue.least = c, c, leastWeight
 	return c
@@ -193,12 +194,13 @@ func (e *Endpoint) admit(c *Client, id Identity) error {
 	if err := checkNames("group", id.Groups); err != nil {
 		return bad(err)
 	}
-	switch e.slot.counts.admit(c.limit, e.o.MaxClients, e.o.MaxClientsPerIP) {
+	limit := limitKey(c.ip)
+	switch e.slot.counts.admit(limit, e.o.MaxClients, e.o.MaxClientsPerIP) {
 	case admitted:
 	case endpointFull:
 		return unavailable(fmt.Errorf("the endpoint has its %d clients", e.o.MaxClients))
 	case ipFull:
-		return refuse(http.StatusTooManyRequests, fmt.Errorf("%s has its %d clients", c.limit, e.o.MaxClientsPerIP), "Retry-After", retryAfter)
+		return refuse(http.StatusTooManyRequests, fmt.Errorf("%s has its %d clients", limit, e.o.MaxClientsPerIP), "Retry-After", retryAfter)
 	}
 	s := c.shared
 	s.mu.Lock()
@@ -208,7 +210,7 @@ func (e *Endpoint) admit(c *Client, id Identity) error {
 	}
 	s.mu.Unlock()
 	if draining {
-		e.slot.counts.release(c.limit)
+		e.slot.counts.release(limit)
 		return unavailable(ErrShutdown)
 	}
 	s.registry.add(c)
@@ -260,7 +262,7 @@ func (c *Client) abandon() {
 	c.close(CloseReason{Code: CloseAbnormal, Reason: "handshake refused"}, true)
 	c.endContext()
 	c.registry.remove(c)
-	c.slot.counts.release(c.limit)
+	c.slot.counts.release(limitKey(c.ip))
 	c.conns.Done()
 }
 
