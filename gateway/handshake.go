@@ -230,32 +230,52 @@ func (e *Endpoint) admit(c *Client, id Identity) error {
 // request's goroutine, which a server waits for when it shuts down: one that never
 // returns must not keep the process alive.
 func (c *Client) connect(r *http.Request) error {
-	done := make(chan error, 1)
-	var decided atomic.Bool // by OnConnect's return, or by the end of the shutdown
-	c.helper("OnConnect", func() {
-		err := errors.New("logic left its goroutine")
-		defer func() {
-			late := !decided.CompareAndSwap(false, true)
-			if late && err == nil {
-				c.onClose(c.closeReason()) // kill has noted it
-			}
-			if late || err != nil {
-				c.abandon()
-			}
-			done <- err
-		}()
-		err = c.onConnect(r)
-	})
+	e := c.enter(callbackConnect)
+	if e.o.Logic == nil {
+		c.exit(e, nil)
+		return nil
+	}
+	d := &decision{returned: make(chan error, 1)}
+	c.helpers.Add(1)
+	go c.decide(d, e, r)
 	select {
-	case err := <-done:
+	case err := <-d.returned:
 		return err
 	case <-c.overdue.Done():
-		if !decided.CompareAndSwap(false, true) {
-			return <-done
+		if !d.made.CompareAndSwap(false, true) {
+			return <-d.returned
 		}
 		return unavailable(ErrShutdown)
 	}
 }
+
+// decision is what becomes of a handshake: made by OnConnect's return, or by the end
+// of the shutdown.
+type decision struct {
+	made     atomic.Bool
+	returned chan error // has room for one
+}
+
+// decide is the goroutine that calls OnConnect.
+func (c *Client) decide(d *decision, e *Endpoint, r *http.Request) {
+	defer c.helpers.Done()
+	defer c.recovered("OnConnect")
+	err := errGoexit
+	defer func() {
+		late := !d.made.CompareAndSwap(false, true)
+		if late && err == nil {
+			c.onClose(c.closeReason()) // kill has noted it
+		}
+		if late || err != nil {
+			c.abandon()
+		}
+		d.returned <- err
+	}()
+	err = c.onConnect(e, r)
+}
+
+// errGoexit is what OnConnect is taken to have returned if it has not.
+var errGoexit = errors.New("logic left its goroutine")
 
 // abandon forgets a client whose handshake came to nothing.
 func (c *Client) abandon() {
