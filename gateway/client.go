@@ -166,7 +166,7 @@ func (c *Client) Context() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.life == nil {
-		ctx, end := context.WithCancel(c.shared.ctx)
+		ctx, end := context.WithCancel(c.ctx)
 		c.life = &life{ctx, end}
 		if c.gone {
 			end()
