@@ -1,25 +1,27 @@
 package gateway
 
 import (
-	"bufio"
 	"bytes"
+	"crypto/sha1" //nolint:gosec // see acceptKey
+	"encoding/base64"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 )
 
-// answer sends the answer that gorilla wrote to a handshake through the
-// ResponseWriter that the request came with, so that middleware around it sees
-// the status and its header fields arrive, and takes over the connection.
+// answer sends the answer to a handshake through the ResponseWriter that the
+// request came with, so that middleware around it sees the status and its header
+// fields arrive, and takes over the connection.
 type answer struct {
 	w        http.ResponseWriter
 	hijacker http.Hijacker
 	header   http.Header // what logic adds
 
-	// extensions is the answer to the offers of the client; empty if there is none.
-	extensions string
+	// extensions and subprotocol are the answer to the offers of the client; empty if
+	// there is none.
+	extensions  string
+	subprotocol string
 
 	written bool // the ResponseWriter has been given the status
 }
@@ -49,14 +51,9 @@ func newAnswer(w http.ResponseWriter) (*answer, error) {
 	return a, nil
 }
 
-// send sends p, a whole response header, and returns the connection and what
-// the client has already sent on it.
-func (a *answer) send(p []byte) (conn net.Conn, rest []byte, err error) {
-	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(p)), nil)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading the handshake's answer: %w", err)
-	}
-	_ = resp.Body.Close() // a 101 has none
+// send accepts the handshake with this Sec-WebSocket-Key, and returns the connection
+// and what the client has already sent on it.
+func (a *answer) send(key string) (conn net.Conn, rest []byte, err error) {
 	h := a.w.Header()
 	for name, values := range a.header {
 		switch name = http.CanonicalHeaderKey(name); name {
@@ -69,16 +66,36 @@ func (a *answer) send(p []byte) (conn net.Conn, rest []byte, err error) {
 			h[name] = values
 		}
 	}
-	for _, name := range []string{"Content-Length", "Transfer-Encoding", "Sec-Websocket-Extensions", "Sec-Websocket-Protocol"} {
-		h.Del(name)
+	delete(h, "Content-Length")
+	delete(h, "Transfer-Encoding")
+	fields := [...]struct{ name, value string }{
+		{"Upgrade", "websocket"},
+		{"Connection", "Upgrade"},
+		{"Sec-Websocket-Accept", acceptKey(key)},
+		{"Sec-Websocket-Extensions", a.extensions},
+		{"Sec-Websocket-Protocol", a.subprotocol},
 	}
-	maps.Copy(h, resp.Header)
-	if a.extensions != "" {
-		h.Set("Sec-Websocket-Extensions", a.extensions)
+	values := make([]string, len(fields)) // one array for all
+	for i, f := range fields {
+		if f.value == "" {
+			delete(h, f.name)
+			continue
+		}
+		values[i] = f.value
+		h[f.name] = values[i : i+1 : i+1]
 	}
 	a.written = true
-	a.w.WriteHeader(resp.StatusCode)
+	a.w.WriteHeader(http.StatusSwitchingProtocols)
 	return a.takeOver()
+}
+
+// acceptKey returns the Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455
+// section 4.2.2).
+func acceptKey(key string) string {
+	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+	var room [64]byte
+	sum := sha1.Sum(append(append(room[:0], key...), guid...)) //nolint:gosec // what the RFC wants, and no secret
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // takeOver returns the connection and what the client has already sent on it.
@@ -92,19 +109,4 @@ func (a *answer) takeOver() (conn net.Conn, early []byte, err error) {
 		early = bytes.Clone(peeked)
 	}
 	return conn, early, nil
-}
-
-// upgradeWriter is the http.ResponseWriter that gorilla upgrades: it hands out
-// the wire in place of the connection.
-type upgradeWriter struct {
-	http.ResponseWriter // gorilla writes no response: its Error hook is set
-	wire                *wire
-}
-
-// Hijack returns the wire.
-func (u upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	// gorilla looks only whether something was read already, and borrows no
-	// buffer of this size.
-	empty := bufio.NewReadWriter(bufio.NewReaderSize(u.wire, 16), bufio.NewWriterSize(u.wire, 16))
-	return u.wire, empty, nil
 }

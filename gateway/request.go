@@ -18,7 +18,6 @@ func IsHandshake(r *http.Request) bool {
 // 4.2.1 wants it.
 func checkRequest(r *http.Request) error {
 	bad := func(what string) error { return refuse(http.StatusBadRequest, errors.New(what)) }
-	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-Websocket-Key"))
 	switch {
 	case !r.ProtoAtLeast(1, 1):
 		return bad("the protocol is older than HTTP/1.1")
@@ -31,13 +30,25 @@ func checkRequest(r *http.Request) error {
 	case !hasToken(r.Header, "Sec-Websocket-Version", "13"):
 		return refuse(http.StatusUpgradeRequired, errors.New("the WebSocket version is not 13"),
 			"Sec-WebSocket-Version", "13", "Upgrade", "websocket", "Connection", "Upgrade")
-	case len(r.Header.Values("Sec-Websocket-Key")) != 1 || err != nil || len(key) != 16:
+	case len(r.Header.Values("Sec-Websocket-Key")) != 1 || !isKey(r.Header.Get("Sec-Websocket-Key")):
 		return bad("the Sec-WebSocket-Key is not 16 bytes in base64")
 	case r.ContentLength != 0:
 		// net/http would go on reading the body from a connection that is ours.
 		return bad("the request has a body")
 	}
 	return nil
+}
+
+// isKey tells whether s is 16 bytes in base64.
+func isKey(s string) bool {
+	var in [24]byte // what 16 bytes make
+	var out [18]byte
+	if len(s) != len(in) {
+		return false
+	}
+	copy(in[:], s)
+	n, err := base64.StdEncoding.Decode(out[:], in[:])
+	return err == nil && n == 16
 }
 
 // listItems returns the items of a header that is a list, on one line or several

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -276,17 +275,17 @@ func (c *Client) finish() {
 func (c *Client) forget(reason CloseReason) {
 	c.slot.tally.leave(c, reason)
 	c.watchedClose(reason)
-	c.slot.counts.release(c.limit)
+	c.slot.counts.release(limitKey(c.ip))
 	level, t := slog.LevelInfo, c.traffic()
 	if c.slow.Load() != 0 {
 		level = slog.LevelWarn
 	}
-	c.slot.current.Load().log().Log(context.Background(), level, "client gone", c.about(
-		"code", reason.Code, "reason", reason.Reason, "by_peer", reason.ByPeer,
-		"duration", time.Since(c.connectedAt),
-		"messages_in", t.MessagesIn, "messages_out", t.MessagesOut,
-		"messages_dropped", t.Dropped, "messages_unsent", t.Unsent,
-		"bytes_in", t.BytesIn, "bytes_out", t.BytesOut)...)
+	c.say(&placeGone, level, "client gone",
+		slog.Int("code", reason.Code), slog.String("reason", reason.Reason), slog.Bool("by_peer", reason.ByPeer),
+		slog.Duration("duration", time.Since(c.connectedAt)),
+		slog.Int64("messages_in", t.MessagesIn), slog.Int64("messages_out", t.MessagesOut),
+		slog.Int64("messages_dropped", t.Dropped), slog.Int64("messages_unsent", t.Unsent),
+		slog.Int64("bytes_in", t.BytesIn), slog.Int64("bytes_out", t.BytesOut))
 }
 
 func (c *Client) closeReason() CloseReason {
