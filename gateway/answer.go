@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -15,8 +16,13 @@ import (
 // the status and its header fields arrive, and takes over the connection.
 type answer struct {
 	w        http.ResponseWriter
-	hijacker http.Hijacker
-	header   http.Header // what logic adds
+	hijacker http.Hijacker // nil if the connection is a stream
+	header   http.Header   // what logic adds
+
+	// Over HTTP/2 and HTTP/3, where the connection stays the server's:
+	out    streamWriter
+	body   io.ReadCloser
+	stream *stream // nil before takeOver
 
 	// extensions is the answer to the offers of the client; empty if there is none.
 	extensions string
@@ -24,15 +30,19 @@ type answer struct {
 	written bool // the ResponseWriter has been given the status
 }
 
-// errNoHijack is returned for HTTP/2 and for middleware that hides the
-// connection.
+// errNoHijack is returned for middleware that hides the connection.
 var errNoHijack = errors.New("the connection cannot be taken over: no http.ResponseWriter on the way implements http.Hijacker")
 
 // newAnswer finds the innermost writer that can be hijacked. Those around it,
 // which count bytes for an access log, say, would stay in memory as long as the
 // connection and hide what it is.
-func newAnswer(w http.ResponseWriter) (*answer, error) {
+func newAnswer(w http.ResponseWriter, r *http.Request) (*answer, error) {
 	a := &answer{w: w}
+	if isStream(r) {
+		out, err := streamOf(w)
+		a.out, a.body = out, r.Body
+		return a, err
+	}
 	for inner := w; inner != nil; {
 		if h, ok := inner.(http.Hijacker); ok {
 			a.hijacker = h
@@ -72,6 +82,9 @@ func (a *answer) send(p []byte) (conn net.Conn, rest []byte, err error) {
 	for _, name := range []string{"Content-Length", "Transfer-Encoding", "Sec-Websocket-Extensions", "Sec-Websocket-Protocol"} {
 		h.Del(name)
 	}
+	if a.out != nil {
+		onlyStream(resp)
+	}
 	maps.Copy(h, resp.Header)
 	if a.extensions != "" {
 		h.Set("Sec-Websocket-Extensions", a.extensions)
@@ -83,6 +96,13 @@ func (a *answer) send(p []byte) (conn net.Conn, rest []byte, err error) {
 
 // takeOver returns the connection and what the client has already sent on it.
 func (a *answer) takeOver() (conn net.Conn, early []byte, err error) {
+	if a.out != nil {
+		_ = http.NewResponseController(a.w).Flush() // those around the innermost writer, as far as they can
+		if a.stream, err = openStream(a.body, a.out); err != nil {
+			return nil, nil, err
+		}
+		return a.stream, nil, nil
+	}
 	conn, brw, err := a.hijacker.Hijack()
 	if err != nil {
 		return nil, nil, fmt.Errorf("taking over the connection: %w", err)
@@ -92,6 +112,14 @@ func (a *answer) takeOver() (conn net.Conn, early []byte, err error) {
 		early = bytes.Clone(peeked)
 	}
 	return conn, early, nil
+}
+
+// stay is called by the handler of the request when the client lives: over HTTP/2
+// and HTTP/3 it returns when the client is gone.
+func (a *answer) stay() {
+	if a.stream != nil {
+		a.stream.stay()
+	}
 }
 
 // upgradeWriter is the http.ResponseWriter that gorilla upgrades: it hands out

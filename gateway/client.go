@@ -28,6 +28,7 @@ type Client struct {
 	ip          string
 	limit       netip.Prefix // what MaxClientsPerIP counts it under
 	slot        *slot
+	proto       string // of HTTP
 	connectedAt time.Time
 	deflate     bool // permessage-deflate was agreed on
 	forwarded   bool // it is connected to a backend, by tunnel
@@ -89,6 +90,10 @@ func (c *Client) Subprotocol() string {
 	defer c.mu.Unlock()
 	return c.subprotocol
 }
+
+// Proto returns what the client's handshake came over: HTTP/1.1, HTTP/2.0 or
+// HTTP/3.0.
+func (c *Client) Proto() string { return c.proto }
 
 // ConnectedAt returns when the handshake arrived.
 func (c *Client) ConnectedAt() time.Time { return c.connectedAt }

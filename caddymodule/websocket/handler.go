@@ -324,6 +324,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		ip = "" // a unix socket has a name instead
 	}
 	h.warnUntrusted(r, ip)
+	withoutIdleTimeout(r)
 	id := h.identity(r, ip)
 	return h.traced(w, r, id, func(w http.ResponseWriter, r *http.Request) (*gateway.Client, error) {
 		if p := h.service.proxy; p != nil {
@@ -331,6 +332,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 		return h.service.endpoint.Upgrade(w, r, id)
 	})
+}
+
+// withoutIdleTimeout gives a handshake over HTTP/2 or HTTP/3 the body that the
+// server made. Caddy's own ends a request whose body pauses for read_idle_timeout, a
+// minute: every connection on which nothing happens for so long. What else may be
+// around it, like the limit of request_body, is meant for bodies, too; over HTTP/1.1
+// nothing of it is left when the connection is taken over.
+func withoutIdleTimeout(r *http.Request) {
+	if idle, _ := caddyhttp.IdleTimeoutsFromContext(r.Context()); idle != nil && r.ProtoMajor > 1 {
+		r.Body = idle.ReadCloser
+	}
 }
 
 // refuse turns a refusal of the engine's into an error of Caddy's, so that

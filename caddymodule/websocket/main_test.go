@@ -13,6 +13,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/caddy-websocket/caddy-websocket/caddymodule"
+	_ "github.com/caddy-websocket/caddy-websocket/gateway/extendedconnect"
 )
 
 // home is where Caddy keeps what a configuration does not say where to keep, and
