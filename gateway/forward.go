@@ -64,6 +64,9 @@ func (e *Endpoint) pass(w http.ResponseWriter, r *http.Request, id Identity, pas
 	defer context.AfterFunc(c.overdue, cancel)() // a backend may take for ever
 	back, err = pass(f, r.WithContext(ctx))
 	if err != nil || back == nil || f.conn == nil {
+		if err == nil && f.status == 0 && f.key != "" {
+			err = refuse(http.StatusBadGateway, errors.New("nobody has answered")) // the server would, with 200
+		}
 		if err == nil && f.status != 0 {
 			e.slot.tally.handshake(f.status)
 		}
@@ -127,7 +130,7 @@ type forwardWriter struct {
 	early  []byte   // what the client sent with its handshake
 }
 
-// Unwrap lets http.ResponseController find Flush.
+// Unwrap lets http.ResponseController find what is not here.
 func (f *forwardWriter) Unwrap() http.ResponseWriter { return f.ResponseWriter }
 
 // WriteHeader notes the status.
@@ -137,6 +140,25 @@ func (f *forwardWriter) WriteHeader(status int) {
 	}
 	f.status = status
 	f.ResponseWriter.WriteHeader(status)
+}
+
+// Write writes to the answer's body.
+func (f *forwardWriter) Write(p []byte) (int, error) {
+	f.begin()
+	return f.ResponseWriter.Write(p)
+}
+
+// FlushError sends what has been written.
+func (f *forwardWriter) FlushError() error {
+	f.begin()
+	return http.NewResponseController(f.ResponseWriter).Flush()
+}
+
+// begin writes the status that is meant if there is none.
+func (f *forwardWriter) begin() {
+	if f.status == 0 {
+		f.WriteHeader(http.StatusOK)
+	}
 }
 
 // Hijack takes over the connection and returns one on which nothing happens.

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
@@ -35,13 +36,22 @@ type Conn struct {
 	err error // guarded by mu; how the last stream that did not end in order ended
 }
 
+// window is how much a stream takes that nobody reads: as little as HTTP/2 begins with,
+// so that a client that does not read is soon felt by the server.
+const window = 64 << 10
+
 // HTTP2 speaks HTTP/2 on conn: "https" if that is a tls.Conn, else "http".
 func HTTP2(conn net.Conn) (*Conn, error) {
 	scheme := "http"
 	if _, ok := conn.(*tls.Conn); ok {
 		scheme = "https"
 	}
-	cc, err := (&http2.Transport{}).NewClientConn(conn)
+	config := &http.Transport{HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: window}}
+	transport, err := http2.ConfigureTransports(config)
+	if err != nil {
+		return nil, err
+	}
+	cc, err := transport.NewClientConn(conn)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +67,9 @@ func HTTP2(conn net.Conn) (*Conn, error) {
 func HTTP3(ctx context.Context, address string, config *tls.Config) (*Conn, error) {
 	config = config.Clone()
 	config.NextProtos = []string{http3.NextProtoH3}
-	conn, err := quic.DialAddr(ctx, address, config, nil)
+	conn, err := quic.DialAddr(ctx, address, config, &quic.Config{
+		InitialStreamReceiveWindow: window, MaxStreamReceiveWindow: window,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -110,15 +122,28 @@ func (c *Conn) translate(conn *gatewaytest.Conn) {
 	up, body := io.Pipe()
 	r.Method, r.URL, r.RequestURI, r.Body, r.ContentLength = http.MethodConnect, &url.URL{Scheme: c.scheme, Host: r.Host, Path: r.URL.Path, RawQuery: r.URL.RawQuery}, "", up, -1
 	c.connect(r)
+	var answered atomic.Bool
+	copied := make(chan struct{})
 	go func() {
+		defer close(copied)
 		_, err := io.Copy(body, reader)
+		if !answered.Load() {
+			cancel() // nobody waits for an answer
+		}
 		_ = body.CloseWithError(err)
+	}()
+	defer func() { // a server that has ended may still be written to
+		_ = conn.CloseWrite()
+		_ = up.Close()
+		<-copied
+		_, _ = io.Copy(io.Discard, reader)
 	}()
 	resp, err := c.trip(r)
 	if err != nil {
 		c.note(err)
 		return
 	}
+	answered.Store(true)
 	defer resp.Body.Close()
 	resp.Proto, resp.ProtoMajor, resp.ProtoMinor = "HTTP/1.1", 1, 1
 	if resp.StatusCode != http.StatusOK {
