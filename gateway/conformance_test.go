@@ -316,7 +316,7 @@ func conformsOver(t *testing.T, proto string, o gateway.EndpointOptions, data []
 	t.Helper()
 	for _, how := range deliveries {
 		t.Run(how.name, func(t *testing.T) {
-			if how.name == "byte by byte" && len(data) > 5000 {
+			if most := map[string]int{"HTTP/1.1": 5000, "HTTP/2.0": 300}[proto]; how.name == "byte by byte" && len(data) > most {
 				t.Skip("too many bytes")
 			}
 			synctest.Test(t, func(t *testing.T) {
