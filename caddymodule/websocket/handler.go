@@ -326,7 +326,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	h.warnUntrusted(r, ip)
 	withoutIdleTimeout(r)
 	id := h.identity(r, ip)
-	return h.traced(w, r, id, func(w http.ResponseWriter, r *http.Request) (*gateway.Client, error) {
+	return h.traced(w, r, id, func(w http.ResponseWriter, r *http.Request, id gateway.Identity) (*gateway.Client, error) {
 		if p := h.service.proxy; p != nil {
 			return p.forward(h.service.endpoint, w, r, id, next)
 		}
