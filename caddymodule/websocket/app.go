@@ -46,6 +46,7 @@ type App struct {
 	events *caddyevents.App
 
 	committed sync.Once
+	streams   streams
 
 	mu        sync.Mutex
 	shares    map[string]*share          // guarded by mu; by the gateway's name; nil after Cleanup
@@ -160,6 +161,7 @@ func (a *App) begin() {
 func (a *App) end() {
 	a.giveWay()
 	a.yieldEvents()
+	a.endStreams()
 	a.exit()
 }
 

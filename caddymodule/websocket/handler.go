@@ -116,6 +116,7 @@ type Handler struct {
 	// idle_timeout have a meaning; any other option is an error.
 	ReverseProxyRaw json.RawMessage `json:"reverse_proxy,omitempty" caddy:"namespace=http.handlers inline_key=handler"`
 
+	app     *App
 	service *service
 	log     *slog.Logger
 	warned  sync.Once // about a proxy that is not trusted
@@ -192,7 +193,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the websocket app: %w", err)
 	}
-	h.service, err = app.(*App).service(h.key(), config, serverOf(ctx), func() (*service, error) { return h.build(ctx) })
+	h.app = app.(*App)
+	h.service, err = h.app.service(h.key(), config, serverOf(ctx), func() (*service, error) { return h.build(ctx) })
 	return err
 }
 
@@ -332,6 +334,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 		return h.service.endpoint.Upgrade(w, r, id)
 	})
+}
+
+// opened is called when a handshake is answered.
+func (h *Handler) opened(r *http.Request, c *gateway.Client) {
+	identify(r, c)
+	if r.ProtoMajor > 1 {
+		h.app.streams.keep(c)
+	}
 }
 
 // withoutIdleTimeout gives a handshake over HTTP/2 or HTTP/3 the body that the

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	if config := os.Getenv(childConfig); config != "" {
+		return runChild(config)
+	}
 	var err error
 	if home, err = os.MkdirTemp("", "caddytest"); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -362,3 +362,28 @@ func TestReloadKeepsStreams(t *testing.T) {
 		proxied[i].wantClose(gateway.CloseGoingAway)
 	}
 }
+
+// With a grace period the old server cuts its streams when that is over. Clients are
+// told before, with the code that means: come back at once. HTTP/1.1 has no such end.
+func TestStreamsAreToldBeforeTheGracePeriodEnds(t *testing.T) {
+	const site = "HTTPS {\n websocket /ws {\n logic echo\n}\n}\n"
+	s := startWith(t, "grace_period 2s", site)
+	var clients []*client
+	for _, proto := range protocols {
+		c := s.dialBy(s.over(proto), "wss:/ws")
+		c.ask("x", "x")
+		clients = append(clients, c)
+	}
+	reloaded := time.Now()
+	s.mustLoad("grace_period 2s", site+"\n# changed\n"+"HTTP {\n respond x\n}\n")
+	for _, c := range clients {
+		c.ask("in the grace period", "in the grace period")
+	}
+	for i, c := range clients[1:] {
+		c.wantClose(gateway.CloseServiceRestart)
+		if took := time.Since(reloaded); took < time.Second {
+			t.Errorf("%s was closed after %s", protocols[i+1], took)
+		}
+	}
+	clients[0].ask("still here", "still here")
+}

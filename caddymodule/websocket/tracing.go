@@ -30,7 +30,7 @@ type answerFunc func(http.ResponseWriter, *http.Request, gateway.Identity) (*gat
 func (h *Handler) traced(w http.ResponseWriter, r *http.Request, id gateway.Identity, answer answerFunc) error {
 	parent := trace.SpanFromContext(r.Context())
 	if !parent.IsRecording() {
-		id.Opened = func(c *gateway.Client) { identify(r, c) }
+		id.Opened = func(c *gateway.Client) { h.opened(r, c) }
 		c, err := answer(w, r, id)
 		identify(r, c) // it may have been lost when it was answered
 		return h.refuse(w, err)
@@ -46,7 +46,7 @@ func (h *Handler) traced(w http.ResponseWriter, r *http.Request, id gateway.Iden
 	opened := false
 	id.Opened = func(c *gateway.Client) {
 		opened = true
-		identify(r, c)
+		h.opened(r, c)
 		describeHandshake(span, c, id, recorder.Status(), nil)
 		span.End()
 	}
