@@ -24,8 +24,10 @@ func TestChromiumOpensTheSocketOnThePagesHTTP2Connection(t *testing.T) {
 		never []string
 	}{
 		"with the import": {
-			[]string{"-tags", "extendedconnect"}, "HTTP/2.0",
-			[]string{":protocol: websocket"}, []string{"Sec-WebSocket-Key"},
+			[]string{"-tags", "extendedconnect"},
+			"HTTP/2.0",
+			[]string{":protocol: websocket"},
+			[]string{"Sec-WebSocket-Key"},
 		},
 		"without": {nil, "HTTP/1.1", []string{"Sec-WebSocket-Key"}, []string{":protocol: websocket"}},
 	} {

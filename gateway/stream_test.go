@@ -46,7 +46,7 @@ func openStream(t testing.TB, streams *streamtest.Conn) *websocket.Conn {
 	conn := streams.Open()
 	t.Cleanup(func() { _ = conn.Close() })
 	dialer := websocket.Dialer{NetDial: func(string, string) (net.Conn, error) { return conn, nil }}
-	ws, _, err := dialer.Dial("ws://gateway.test/test", nil) //nolint:bodyclose // gorilla answers with a body that needs no Close
+	ws, _, err := dialer.Dial("ws://gateway.test/test", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +308,9 @@ func TestIdleStreamLivesAsLongAsItAnswersPings(t *testing.T) {
 		silent.Store(true)
 		time.Sleep(time.Minute)
 		logic.Want(t, "connect", "close 1006 no answer to a ping for 10s")
-		<-ended
+		if err := <-ended; err == nil {
+			t.Error("the client reads on")
+		}
 	})
 }
 
@@ -389,7 +391,7 @@ func TestStreamsMayEndWhileEverybodyIsSentTo(t *testing.T) {
 				conn := streams.Open()
 				defer conn.Close()
 				dialer := websocket.Dialer{NetDial: func(string, string) (net.Conn, error) { return conn, nil }}
-				ws, _, err := dialer.Dial("ws://gateway.test/test", nil) //nolint:bodyclose // gorilla answers with a body that needs no Close
+				ws, _, err := dialer.Dial("ws://gateway.test/test", nil)
 				if err != nil {
 					t.Error(err)
 					return

@@ -337,7 +337,7 @@ func TestRefusalOfTheBackendReachesTheClient(t *testing.T) {
 				want["page"], want["liar"] = http.StatusBadGateway, http.StatusBadGateway
 			}
 			for query, status := range want {
-				if resp := ask(query).response(); resp.StatusCode != status { //nolint:bodyclose // of a test's own connection
+				if resp := ask(query).response(); resp.StatusCode != status {
 					t.Errorf("?%s is answered with %s, want %d", query, resp.Status, status)
 				}
 			}

@@ -7,9 +7,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/caddy-websocket/caddy-websocket/gateway/extendedconnect/internal/offer"
-
 	_ "github.com/caddy-websocket/caddy-websocket/gateway/extendedconnect"
+	"github.com/caddy-websocket/caddy-websocket/gateway/extendedconnect/internal/offer"
 )
 
 // Whether the import works is decided by the order in which Go initializes packages

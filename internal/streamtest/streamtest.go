@@ -7,7 +7,7 @@ package streamtest
 import (
 	"bufio"
 	"context"
-	"crypto/sha1"
+	"crypto/sha1" //nolint:gosec // RFC 6455 says so; nothing depends on its strength
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
@@ -47,11 +47,11 @@ func HTTP2(conn net.Conn) (*Conn, error) {
 		scheme = "https"
 	}
 	config := &http.Transport{HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: window}}
-	transport, err := http2.ConfigureTransports(config)
+	transport, err := http2.ConfigureTransports(config) //nolint:staticcheck // the Transport of net/http sends no extended CONNECT
 	if err != nil {
 		return nil, err
 	}
-	cc, err := transport.NewClientConn(conn)
+	cc, err := transport.NewClientConn(conn) //nolint:staticcheck // as above
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (c *Conn) translate(conn *gatewaytest.Conn) {
 		_ = resp.Write(conn) // the other side looks for what is missing
 		return
 	}
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // as above
 	resp.Header.Set("Connection", "Upgrade")
 	resp.Header.Set("Upgrade", "websocket")
 	resp.Header.Set("Sec-WebSocket-Accept", base64.StdEncoding.EncodeToString(sum[:]))

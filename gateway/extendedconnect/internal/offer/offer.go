@@ -19,7 +19,7 @@ func Ask(t *testing.T) map[string]error {
 	return map[string]error{
 		"net/http": ask(t, func(s *httptest.Server) { s.EnableHTTP2 = true }),
 		"golang.org/x/net/http2": ask(t, func(s *httptest.Server) {
-			if err := http2.ConfigureServer(s.Config, new(http2.Server)); err != nil {
+			if err := http2.ConfigureServer(s.Config, new(http2.Server)); err != nil { //nolint:staticcheck // Caddy serves with it
 				t.Fatal(err)
 			}
 			s.TLS = s.Config.TLSConfig
@@ -44,7 +44,7 @@ func ask(t *testing.T, configure func(*httptest.Server)) error {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	client, err := new(http2.Transport).NewClientConn(conn)
+	client, err := new(http2.Transport).NewClientConn(conn) //nolint:staticcheck // the Transport of net/http sends no extended CONNECT
 	if err != nil {
 		t.Fatal(err)
 	}
