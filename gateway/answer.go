@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 )
@@ -15,8 +16,13 @@ import (
 // fields arrive, and takes over the connection.
 type answer struct {
 	w        http.ResponseWriter
-	hijacker http.Hijacker
-	header   http.Header // what logic adds
+	hijacker http.Hijacker // nil if the connection is a stream
+	header   http.Header   // what logic adds
+
+	// Over HTTP/2 and HTTP/3, where the connection stays the server's:
+	out    streamWriter
+	body   io.ReadCloser
+	stream *stream // nil before takeOver
 
 	// extensions and subprotocol are the answer to the offers of the client; empty if
 	// there is none.
@@ -26,15 +32,19 @@ type answer struct {
 	written bool // the ResponseWriter has been given the status
 }
 
-// errNoHijack is returned for HTTP/2 and for middleware that hides the
-// connection.
+// errNoHijack is returned for middleware that hides the connection.
 var errNoHijack = errors.New("the connection cannot be taken over: no http.ResponseWriter on the way implements http.Hijacker")
 
 // newAnswer finds the innermost writer that can be hijacked. Those around it,
 // which count bytes for an access log, say, would stay in memory as long as the
 // connection and hide what it is.
-func newAnswer(w http.ResponseWriter) (*answer, error) {
+func newAnswer(w http.ResponseWriter, r *http.Request) (*answer, error) {
 	a := &answer{w: w}
+	if isStream(r) {
+		out, err := streamOf(w)
+		a.out, a.body = out, r.Body
+		return a, err
+	}
 	for inner := w; inner != nil; {
 		if h, ok := inner.(http.Hijacker); ok {
 			a.hijacker = h
@@ -68,12 +78,19 @@ func (a *answer) send(key string) (conn net.Conn, rest []byte, err error) {
 	}
 	delete(h, "Content-Length")
 	delete(h, "Transfer-Encoding")
+	status := http.StatusSwitchingProtocols
 	fields := [...]struct{ name, value string }{
 		{"Upgrade", "websocket"},
 		{"Connection", "Upgrade"},
 		{"Sec-Websocket-Accept", acceptKey(key)},
 		{"Sec-Websocket-Extensions", a.extensions},
 		{"Sec-Websocket-Protocol", a.subprotocol},
+	}
+	if a.out != nil { // there is nothing to upgrade
+		for i := range fields[:3] {
+			fields[i].value = ""
+		}
+		status = http.StatusOK
 	}
 	values := make([]string, len(fields)) // one array for all
 	for i, f := range fields {
@@ -85,7 +102,7 @@ func (a *answer) send(key string) (conn net.Conn, rest []byte, err error) {
 		h[f.name] = values[i : i+1 : i+1]
 	}
 	a.written = true
-	a.w.WriteHeader(http.StatusSwitchingProtocols)
+	a.w.WriteHeader(status)
 	return a.takeOver()
 }
 
@@ -100,6 +117,13 @@ func acceptKey(key string) string {
 
 // takeOver returns the connection and what the client has already sent on it.
 func (a *answer) takeOver() (conn net.Conn, early []byte, err error) {
+	if a.out != nil {
+		_ = http.NewResponseController(a.w).Flush() // those around the innermost writer, as far as they can
+		if a.stream, err = openStream(a.body, a.out); err != nil {
+			return nil, nil, err
+		}
+		return a.stream, nil, nil
+	}
 	conn, brw, err := a.hijacker.Hijack()
 	if err != nil {
 		return nil, nil, fmt.Errorf("taking over the connection: %w", err)
@@ -109,4 +133,12 @@ func (a *answer) takeOver() (conn net.Conn, early []byte, err error) {
 		early = bytes.Clone(peeked)
 	}
 	return conn, early, nil
+}
+
+// stay is called by the handler of the request when the client lives: over HTTP/2
+// and HTTP/3 it returns when the client is gone.
+func (a *answer) stay() {
+	if a.stream != nil {
+		a.stream.stay()
+	}
 }

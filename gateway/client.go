@@ -25,6 +25,7 @@ type Client struct {
 	id          string
 	ip          string
 	slot        *slot
+	proto       string // of HTTP
 	connectedAt time.Time
 	deflate     bool // permessage-deflate was agreed on
 	forwarded   bool // it is connected to a backend, by tunnel
@@ -101,6 +102,10 @@ func (c *Client) Subprotocol() string {
 	defer c.mu.Unlock()
 	return c.subprotocol
 }
+
+// Proto returns what the client's handshake came over: HTTP/1.1, HTTP/2.0 or
+// HTTP/3.0.
+func (c *Client) Proto() string { return c.proto }
 
 // ConnectedAt returns when the handshake arrived.
 func (c *Client) ConnectedAt() time.Time { return c.connectedAt }

@@ -25,6 +25,11 @@ type Identity struct {
 	// Groups are joined, and Session is set, before OnConnect is called.
 	Groups  []string
 	Session map[string]any
+
+	// Opened, if it is not nil, is called when the handshake is answered and the
+	// client lives. Over HTTP/1.1 Upgrade and Forward then return, over HTTP/2 and
+	// HTTP/3 they do when the client is gone.
+	Opened func(c *Client)
 }
 
 // ServeHTTP upgrades a handshake, and refuses any other request with 426. The
@@ -58,8 +63,11 @@ func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// Upgrade answers a handshake and returns at once: the client then lives in
-// goroutines of its own, and w and r are not used any more. The error is a
+// Upgrade answers a handshake. Over HTTP/1.1 it returns at once: the client then
+// lives in goroutines of its own, and w and r are not used any more. Over HTTP/2
+// and HTTP/3 the client lives in its request, and Upgrade returns when it is gone,
+// or panics with http.ErrAbortHandler to have a stream reset that was cut; the
+// caller uses w no more, and returns. The error is a
 // *HandshakeError if the handshake is refused; then nothing has been written,
 // and the caller answers. A handshake at an endpoint whose generation is being
 // prepared waits until it is committed or closed.
@@ -77,6 +85,7 @@ func (e *Endpoint) accept(w http.ResponseWriter, r *http.Request, id Identity) (
 	}
 	answer.extensions = live.extensions(r)
 	c := live.newClient(id)
+	c.proto = proto(r)
 	answer.subprotocol = live.subprotocol(r)
 	c.subprotocol = answer.subprotocol
 	c.deflate = answer.extensions != ""
@@ -100,20 +109,26 @@ func (e *Endpoint) accept(w http.ResponseWriter, r *http.Request, id Identity) (
 		}
 		c.slot.tally.handshake(statusLost)
 		live.log().Info("client lost during the handshake", "client", c.id, "client_ip", c.ip, "endpoint", live.name, "error", err)
+		_ = c.wire.Close() // it may still be read from, by nobody
+		answer.stay()
 		return c, nil
 	}
-	c.opened()
+	c.opened(id)
 	go c.run()
+	answer.stay()
 	return c, nil
 }
 
 // opened notes that the handshake is answered.
-func (c *Client) opened() {
-	c.say(&placeConnected, slog.LevelInfo, "client connected", slog.String("subprotocol", c.Subprotocol()))
+func (c *Client) opened(id Identity) {
+	c.say(&placeConnected, slog.LevelInfo, "client connected", slog.String("subprotocol", c.Subprotocol()), slog.String("proto", c.proto))
 	c.slot.tally.handshake(http.StatusSwitchingProtocols)
 	c.lastMessage.Store(c.now())
 	c.open.Store(true)
 	c.watched(EventConnect, nil)
+	if id.Opened != nil {
+		id.Opened(c)
+	}
 }
 
 // receive decides about a handshake before anything is known of the client but
@@ -134,7 +149,7 @@ func (e *Endpoint) receive(w http.ResponseWriter, r *http.Request, id Identity, 
 		live.logOrigin(r, id, why)
 		return nil, nil, refuse(http.StatusForbidden, errors.New(why))
 	}
-	answer, err := newAnswer(w)
+	answer, err := newAnswer(w, r)
 	if err != nil {
 		return nil, nil, refuse(http.StatusInternalServerError, err)
 	}

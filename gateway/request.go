@@ -9,15 +9,19 @@ import (
 )
 
 // IsHandshake tells whether a request asks for the WebSocket protocol: its
-// Upgrade header has the token "websocket" (RFC 6455 section 4.1).
+// Upgrade header has the token "websocket" (RFC 6455 section 4.1), or over HTTP/2
+// (RFC 8441) and HTTP/3 (RFC 9220) it is a CONNECT whose :protocol is that.
 func IsHandshake(r *http.Request) bool {
-	return r.ProtoMajor == 1 && hasToken(r.Header, "Upgrade", "websocket")
+	return r.ProtoMajor == 1 && hasToken(r.Header, "Upgrade", "websocket") || isStream(r)
 }
 
 // checkRequest tells whether the request is a handshake as RFC 6455 section
 // 4.2.1 wants it.
 func checkRequest(r *http.Request) error {
 	bad := func(what string) error { return refuse(http.StatusBadRequest, errors.New(what)) }
+	if isStream(r) {
+		return checkConnect(r)
+	}
 	switch {
 	case !r.ProtoAtLeast(1, 1):
 		return bad("the protocol is older than HTTP/1.1")

@@ -311,8 +311,12 @@ func (c *Client) hangUp() {
 }
 
 // linger reads until the peer closes, too. Closing with bytes unread would reset
-// the connection, and the peer might never see the close frame.
+// the connection, and the peer might never see the close frame. A stream ends with
+// what was written to it, whatever was not read.
 func (c *Client) linger() {
+	if _, ok := c.wire.conn.(*stream); ok {
+		return
+	}
 	closeWrite(c.wire.conn)                 // the peer may be gone already
 	_, _ = io.Copy(io.Discard, c.wire.conn) // whatever ends it, the connection is closed next
 }
