@@ -28,6 +28,8 @@ const (
 	kindCommand  envelopeKind = 'c' // see appendCommand
 	kindQuestion envelopeKind = 'q' // uvarint: which; JSON of question
 	kindAnswer   envelopeKind = 'a' // uvarint: to which; JSON of answer
+	kindWatch    envelopeKind = 'w' // JSON of watchRequest
+	kindReport   envelopeKind = 'e' // uvarint: of which watch; JSON of watchReport
 	kindPart     envelopeKind = 'p' // uvarint: which part; uvarint: of how many; bytes of kind and body
 )
 
