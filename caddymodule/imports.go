@@ -1,6 +1,6 @@
 // Package caddymodule is the one list of everything stock: the directive
-// `websocket` and the message logic that comes with it. Import it, or build with
-// it, to have all:
+// `websocket`, and the message logic and the broker that come with it. Import it,
+// or build with it, to have all:
 //
 //	xcaddy build --with github.com/caddy-websocket/caddy-websocket/caddymodule
 //
@@ -8,6 +8,7 @@
 package caddymodule
 
 import (
+	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/broker/nats"     // websocket.brokers.nats
 	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/echo"      // websocket.logic.echo
 	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/reply"     // websocket.logic.reply
 	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/logic/rooms"     // websocket.logic.rooms

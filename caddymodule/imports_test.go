@@ -52,6 +52,10 @@ var rules = []rule{
 		}),
 	},
 	{
+		why:   "natsbroker joins nodes under any HTTP server: it brings nats.go along, and no Caddy",
+		check: neverDependsOn("gateway/natsbroker", isThirdParty("github.com/caddyserver/"), isTree("caddymodule")),
+	},
+	{
 		why:   "xcaddy's users choose their guests: the push API must bring none along either",
 		check: neverDependsOn("caddymodule/websocket/api", isGuest, isTree("gateway/natsbroker"), isThirdParty("github.com/nats-io/")),
 	},
@@ -104,8 +108,8 @@ var rules = []rule{
 	},
 }
 
-// onlyDependsOn allows the standard library and what is listed, each with the
-// reason.
+// onlyDependsOn allows the standard library, what is internal to the engine, and what is
+// listed, each with the reason.
 func onlyDependsOn(name string, allowed map[string]string) func(map[string]pkg) []string {
 	return func(graph map[string]pkg) (violations []string) {
 		p, ok := graph[name]
@@ -113,7 +117,7 @@ func onlyDependsOn(name string, allowed map[string]string) func(map[string]pkg) 
 			return []string{name + " does not exist"}
 		}
 		for _, dep := range p.deps {
-			if _, ok := allowed[full(dep)]; !ok && !graph[dep].standard {
+			if _, ok := allowed[full(dep)]; !ok && !graph[dep].standard && !isTree("gateway/internal")(dep) {
 				violations = append(violations, name+" depends on "+dep)
 			}
 		}
@@ -235,6 +239,7 @@ func TestImportRulesFindViolations(t *testing.T) {
 		{"host on a guest", depend("caddymodule/websocket", "caddymodule/logic/echo"), "caddymodule/websocket depends on caddymodule/logic/echo"},
 		{"host on a broker's client", depend("caddymodule/websocket", "github.com/nats-io/nats.go"), "caddymodule/websocket depends on github.com/nats-io/nats.go"},
 		{"httpapi on Caddy", depend("gateway/httpapi", "github.com/caddyserver/caddy"), "gateway/httpapi depends on github.com/caddyserver/caddy"},
+		{"natsbroker on Caddy", depend("gateway/natsbroker", "github.com/caddyserver/caddy"), "gateway/natsbroker depends on github.com/caddyserver/caddy"},
 		{"push API on a guest", depend("caddymodule/websocket/api", "caddymodule/logic/echo"), "caddymodule/websocket/api depends on caddymodule/logic/echo"},
 		{"command line on a guest", depend("caddymodule/websocket/admin", "caddymodule/logic/echo"), "caddymodule/websocket/admin depends on caddymodule/logic/echo"},
 		{"guest on the host", depend("caddymodule/logic/echo", "caddymodule/websocket"), "caddymodule/logic/echo depends on caddymodule/websocket"},

@@ -2,7 +2,9 @@ package docs_test
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,11 +17,12 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/nats-io/nkeys"
 )
 
 // TestMain gives the secrets that the pages' Caddyfiles take from the environment.
 func TestMain(m *testing.M) {
-	for _, name := range []string{"PUSH_TOKEN", "WEBHOOK_SECRET"} {
+	for _, name := range []string{"PUSH_TOKEN", "WEBHOOK_SECRET", "NATS_PASSWORD"} {
 		if err := os.Setenv(name, strings.Repeat("0123456789abcdef", 2)); err != nil {
 			panic(err)
 		}
@@ -50,7 +53,7 @@ func TestCaddyfilesInDocsWork(t *testing.T) {
 	if err != nil || !slices.Contains(pages, reference) {
 		t.Fatalf("found %q (%v)", pages, err)
 	}
-	files := strings.NewReplacer("/etc/caddy/internal-ca.pem", certificate(t))
+	files := strings.NewReplacer(files(t)...)
 	for _, page := range pages {
 		if page == "from-nginx.md" || page == "push-api.md" { // have tests of their own
 			continue
@@ -67,16 +70,42 @@ func TestCaddyfilesInDocsWork(t *testing.T) {
 	}
 }
 
-// certificate returns the path of a file with one.
-func certificate(t *testing.T) string {
+// files makes the files that the pages' Caddyfiles name, and returns each name followed by
+// where it is.
+func files(t *testing.T) (all []string) {
 	t.Helper()
 	s := httptest.NewTLSServer(http.NotFoundHandler())
 	defer s.Close()
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
+	key, err := x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return file
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := user.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	dir := t.TempDir()
+	for name, content := range map[string][]byte{
+		"/etc/caddy/internal-ca.pem": certificate,
+		"/etc/caddy/node.pem":        certificate,
+		"/etc/caddy/node.key":        pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
+		"/etc/caddy/node.nk":         seed,
+		"/etc/caddy/node.creds": fmt.Appendf(nil, "-----BEGIN NATS USER JWT-----\neyJ0eXAiOiJKV1QifQ.e30.e30\n------END NATS USER JWT------\n"+
+			"-----BEGIN USER NKEY SEED-----\n%s\n------END USER NKEY SEED------\n", seed),
+		"/run/secrets/nats": []byte("secret"),
+	} {
+		file := filepath.Join(dir, strings.ReplaceAll(name, "/", "_"))
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, name, file)
+	}
+	return all
 }
 
 // A link that leads nowhere is worse than none.

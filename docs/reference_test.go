@@ -16,11 +16,13 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
+	"github.com/caddy-websocket/caddy-websocket/caddymodule/broker/nats"
 	"github.com/caddy-websocket/caddy-websocket/caddymodule/logic/rooms"
 	"github.com/caddy-websocket/caddy-websocket/caddymodule/logic/webhook"
 	"github.com/caddy-websocket/caddy-websocket/caddymodule/websocket"
 	"github.com/caddy-websocket/caddy-websocket/gateway"
 	"github.com/caddy-websocket/caddy-websocket/gateway/httpapi"
+	"github.com/caddy-websocket/caddy-websocket/gateway/natsbroker"
 )
 
 const reference = "reference.md"
@@ -70,6 +72,17 @@ func parts() []part {
 			heading: "## Logic: `webhook`", id: "websocket.logic.webhook", extra: []string{"webhook"},
 			frame: "http://a.example {\nwebsocket {\nlogic webhook http://127.0.0.1/ {\n%s\n}\n}\n}",
 			want:  webhookDefaults(),
+		},
+		{
+			heading: "## Broker: `nats`", id: "websocket.brokers.nats", extra: []string{"nats"},
+			frame: "{\nwebsocket {\nbroker nats nats://127.0.0.1 {\n%s\n}\n}\n}",
+			want: map[string]string{
+				"urls": natsbroker.DefaultURL, "prefix": natsbroker.DefaultPrefix,
+				"connect_timeout": natsbroker.DefaultConnectTimeout.String(), "reconnect_wait": natsbroker.DefaultReconnectWait.String(),
+				"ping_interval": natsbroker.DefaultPingInterval.String(),
+				"send_buffer":   size(natsbroker.DefaultSendBuffer), "receive_buffer": size(natsbroker.DefaultReceiveBuffer),
+				"required": nats.DefaultRequiredTimeout.String(),
+			},
 		},
 	}
 }
@@ -232,11 +245,13 @@ func adapt(text string) ([]byte, error) {
 
 // The syntax in the first column is what the parser itself asks for, word by word.
 func TestReferenceHasTheParsersSyntax(t *testing.T) {
-	unsaid := make(map[string]string) // what errors do not say
-	for _, syntax := range []string{
-		"logic <module> ...", "reverse_proxy <upstreams> ... { ... }", "token <token> ...", "reply <template>", "webhook <url>",
-	} {
-		unsaid[first(syntax)] = syntax
+	unsaid := map[string][]string{ // what errors do not say
+		"http.handlers.websocket":     {"logic <module> ...", "reverse_proxy <upstreams> ... { ... }"},
+		"http.handlers.websocket_api": {"token <token> ..."},
+		"websocket":                   {"broker <module> ..."},
+		"websocket.logic.reply":       {"reply <template>"},
+		"websocket.logic.webhook":     {"webhook <url>"},
+		"websocket.brokers.nats":      {"nats <url> ..."},
 	}
 	for _, p := range parts() {
 		for _, r := range table(t, reference, p.heading) {
@@ -245,8 +260,8 @@ func TestReferenceHasTheParsersSyntax(t *testing.T) {
 			}
 			got := code(t, r[0])
 			option := first(got)
-			want, ok := unsaid[option]
-			for _, line := range []string{option, option + " one"} { // too few, or for a word alone too many
+			want, ok := got, slices.Contains(unsaid[p.id], got)
+			for _, line := range []string{option, option + " one", option + " one two"} { // too few, or too many
 				if ok {
 					break
 				}
@@ -280,6 +295,9 @@ func TestBoundsInTheReferenceHold(t *testing.T) {
 		"websocket.logic.rooms":       {"prefix": word("prefix")},
 		"websocket.logic.webhook": {
 			"retries": number("retries %d"), "max_concurrent": number("max_concurrent %d"), "close_batch.size": number("close_batch %d"),
+		},
+		"websocket.brokers.nats": {
+			"prefix": word("prefix"), "send_buffer": number("send_buffer %d"), "receive_buffer": number("receive_buffer %d"),
 		},
 	}
 	bounds := regexp.MustCompile(`^(\d+) (?:to (\d+)|\(no limit\) and more|and more)`)
@@ -337,7 +355,7 @@ func TestExamplesOfTheReferenceShowEveryOption(t *testing.T) {
 	}
 	for _, p := range parts() {
 		for _, option := range slices.Concat(p.extra, p.allowed(t)) {
-			if !regexp.MustCompile(`(?m)^\s*(logic )?` + option + `\b`).MatchString(shown[p.heading]) {
+			if !regexp.MustCompile(`(?m)^\s*(logic |broker )?` + option + `\b`).MatchString(shown[p.heading]) {
 				t.Errorf("%s: no example shows %s", p.heading, option)
 			}
 		}

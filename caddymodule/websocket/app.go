@@ -3,6 +3,7 @@ package websocket
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"go.uber.org/zap"
 
 	"github.com/caddy-websocket/caddy-websocket/gateway"
 )
@@ -41,9 +43,18 @@ type App struct {
 	// lengths only.
 	AdminTail *AdminTail `json:"admin_tail,omitempty"`
 
+	// Broker is what this process reaches others through that serve the same clients. All
+	// gateways use it, and each hears those of its name. Default: none, this process is
+	// alone.
+	BrokerRaw json.RawMessage `json:"broker,omitempty" caddy:"namespace=websocket.brokers inline_key=module"`
+
 	ctx    caddy.Context
 	log    *slog.Logger
 	events *caddyevents.App
+
+	broker      *heldBroker // nil without one
+	brokerName  string
+	brokerReady func(context.Context, gateway.Broker) error // nil if nothing is waited for
 
 	committed sync.Once
 
@@ -59,7 +70,8 @@ var pool = caddy.NewUsagePool()
 // pooled is a gateway in the pool.
 type pooled struct {
 	*gateway.Gateway
-	feed *feed
+	feed   *feed
+	broker *brokerInUse
 }
 
 // Destruct ends the gateway. It is called when no configuration names it any
@@ -71,6 +83,9 @@ func (p pooled) Destruct() error {
 		ctx, cancel := context.WithTimeout(context.Background(), bound)
 		defer cancel()
 		_ = p.Shutdown(ctx) // it has logged what it could not end
+		if err := p.broker.end(); err != nil {
+			caddy.Log().Error("a gateway has ended", zap.String("gateway", p.Name()), zap.Error(err))
+		}
 	}()
 	return nil
 }
@@ -80,6 +95,7 @@ type share struct {
 	gateway    *gateway.Gateway
 	generation *gateway.Generation
 	feed       *feed
+	broker     *brokerInUse
 	end        func() error // shuts the gateway down, once; whoever calls it waits for the end
 }
 
@@ -119,6 +135,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("subscribing to %s: %w", name, err)
 		}
 	}
+	if err := a.provisionBroker(ctx); err != nil {
+		return err
+	}
 	return RegisterMetrics(ctx)
 }
 
@@ -133,8 +152,9 @@ func (a *App) Validate() error {
 	return a.AdminTail.validate()
 }
 
-// Start does nothing: another app may still fail to start. See commit.
-func (*App) Start() error { return nil }
+// Start waits for a broker that has to be there. Nothing comes into force yet, since
+// another app may still fail to start: see commit.
+func (a *App) Start() error { return a.awaitBroker() }
 
 // subscriber calls a function on an event. (Caddy logs subscribers as JSON, so it is
 // no function itself.)
@@ -177,10 +197,13 @@ func (a *App) commitAll() {
 	shares := a.allShares()
 	a.startEvents(shares)
 	for _, name := range slices.Sorted(maps.Keys(shares)) {
-		generation := shares[name].generation
-		generation.Moved(a.elsewhere(name)...)
+		s := shares[name]
+		s.generation.Moved(a.elsewhere(name)...)
 		// What failed is logged by the endpoint, and it is too late to refuse.
-		_ = generation.Commit()
+		_ = s.generation.Commit()
+		if err := s.broker.set(a.broker); err != nil {
+			a.log.Error("another broker is in use now", "gateway", name, "error", err)
+		}
 	}
 }
 
@@ -292,6 +315,7 @@ func (a *App) Cleanup() error {
 		}
 	}
 	a.shares, a.endpoints = nil, nil // no gateway is given any more
+	errs = append(errs, a.broker.close())
 	return errors.Join(errs...)
 }
 
@@ -318,10 +342,14 @@ func (a *App) Gateway(name string) (*gateway.Gateway, error) {
 }
 
 func (a *App) options(name string) gateway.Options {
-	return gateway.Options{
+	o := gateway.Options{
 		Name: name, Logger: a.log,
 		CloseRate: a.CloseRate, DrainTimeout: time.Duration(a.DrainTimeout),
 	}
+	if a.broker != nil {
+		o.Broker = a.broker.Broker
+	}
+	return o
 }
 
 // share takes part in a gateway, once. The caller holds mu.
@@ -335,7 +363,10 @@ func (a *App) share(name string) (*share, error) {
 	o := a.options(name)
 	value, _, err := pool.LoadOrNew(name, func() (caddy.Destructor, error) {
 		g, err := gateway.New(o)
-		return pooled{g, &feed{gateway: g}}, err
+		if err != nil {
+			return nil, err
+		}
+		return pooled{g, &feed{gateway: g}, &brokerInUse{held: a.broker.again()}}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -349,10 +380,16 @@ func (a *App) share(name string) (*share, error) {
 	}
 	// Stop waits for the shutdown that exit began: with a second time-out of its own it would
 	// return at the same moment, before what is left has been cut and named.
-	s := &share{g, generation, shared.feed, sync.OnceValue(func() error {
+	s := &share{g, generation, shared.feed, shared.broker, sync.OnceValue(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), a.drainTimeout())
 		defer cancel()
-		return g.Shutdown(ctx)
+		err := g.Shutdown(ctx)
+		select {
+		case <-g.Done(): // Cleanup can close the broker, and a process that exits waits for that
+			err = errors.Join(err, shared.broker.end())
+		default:
+		}
+		return err
 	})}
 	a.shares[name] = s
 	return s, nil

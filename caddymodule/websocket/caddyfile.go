@@ -290,33 +290,39 @@ func standsAlone(d *caddyfile.Dispenser, args []string) error {
 // logicNamespace is where guests register.
 const logicNamespace = "websocket.logic"
 
-func (h *Handler) parseLogic(d *caddyfile.Dispenser) error {
-	if !d.NextArg() {
-		return d.Errf("logic needs the name of a module: this binary has %s", guests())
-	}
-	name := d.Val()
-	info, err := caddy.GetModule(logicNamespace + "." + name)
-	if err != nil {
-		return d.Errf("unknown logic %q: this binary has %s", name, guests())
-	}
-	if _, ok := info.New().(caddyfile.Unmarshaler); !ok { // logic without options need not parse any
-		if d.NextArg() || d.NextBlock(1) {
-			return d.Errf("logic %s takes no options, found %q", name, d.Val())
-		}
-		h.LogicRaw = caddyconfig.JSONModuleObject(struct{}{}, "module", name, nil)
-		return nil
-	}
-	guest, err := caddyfile.UnmarshalModule(d, logicNamespace+"."+name)
-	if err != nil {
-		return err
-	}
-	h.LogicRaw = caddyconfig.JSONModuleObject(guest, "module", name, nil)
-	return nil
+func (h *Handler) parseLogic(d *caddyfile.Dispenser) (err error) {
+	h.LogicRaw, err = parseGuest(d, logicNamespace)
+	return err
 }
 
-// guests lists the logic that is compiled in.
-func guests() string {
-	modules := caddy.GetModules(logicNamespace)
+// parseGuest parses an option that names a module of the namespace, which parses the
+// rest of the line and its block.
+func parseGuest(d *caddyfile.Dispenser, namespace string) (json.RawMessage, error) {
+	option := d.Val()
+	if !d.NextArg() {
+		return nil, d.Errf("%s needs the name of a module: this binary has %s", option, guests(namespace))
+	}
+	name := d.Val()
+	info, err := caddy.GetModule(namespace + "." + name)
+	if err != nil {
+		return nil, d.Errf("unknown %s %q: this binary has %s", option, name, guests(namespace))
+	}
+	if _, ok := info.New().(caddyfile.Unmarshaler); !ok { // a guest without options need not parse any
+		if d.NextArg() || d.NextBlock(1) {
+			return nil, d.Errf("%s %s takes no options, found %q", option, name, d.Val())
+		}
+		return caddyconfig.JSONModuleObject(struct{}{}, "module", name, nil), nil
+	}
+	guest, err := caddyfile.UnmarshalModule(d, namespace+"."+name)
+	if err != nil {
+		return nil, err
+	}
+	return caddyconfig.JSONModuleObject(guest, "module", name, nil), nil
+}
+
+// guests lists the modules of the namespace that are compiled in.
+func guests(namespace string) string {
+	modules := caddy.GetModules(namespace)
 	if len(modules) == 0 {
 		return "none: it was built without any"
 	}
@@ -346,6 +352,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //		drain_timeout <duration>
 //		close_rate    <clients per second>
 //		admin_tail    payload [<bytes>]
+//		broker        <module> ...
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
@@ -367,8 +374,10 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = number(d, &a.CloseRate, 1)
 		case "admin_tail":
 			err = parseAdminTail(d, &a.AdminTail)
+		case "broker":
+			a.BrokerRaw, err = parseGuest(d, brokerNamespace)
 		default:
-			err = d.Errf("unknown option %q: allowed are admin_tail, close_rate, drain_timeout", option)
+			err = d.Errf("unknown option %q: allowed are admin_tail, broker, close_rate, drain_timeout", option)
 		}
 		if err != nil {
 			return err

@@ -53,6 +53,16 @@ var (
 	descEventsMissed = describe("events_missed_total", "Events that subscribers of Caddy's events were too slow for.", "gateway")
 )
 
+// What there is to know of a gateway that has others beside it.
+var (
+	descConnected = describe("cluster_connected", "1 while the broker can be reached.", "gateway")
+	descNodes     = describe("cluster_nodes", "Other nodes of the gateway that are known.", "gateway")
+	descPublished = describe("cluster_published_total", "Messages that were given to the broker.", "gateway")
+	descReceived  = describe("cluster_received_total", "Messages that came from other nodes.", "gateway")
+	descNotSent   = describe("cluster_unsent_total", "Messages for other nodes that the broker did not take.", "gateway")
+	descMissed    = describe("cluster_missed_total", "Messages of other nodes that were lost because more came than were taken in.", "gateway")
+)
+
 // What there is to know of an endpoint.
 var (
 	descClients    = describe("clients", "Connections, those that are closing included.", "gateway", "endpoint")
@@ -69,6 +79,7 @@ var (
 // descriptions are all of them.
 var descriptions = []*prometheus.Desc{
 	descUsers, descGroups, descDraining, descSweeperLag, descEventsMissed,
+	descConnected, descNodes, descPublished, descReceived, descNotSent, descMissed,
 	descClients, descHandshakes, descMessages, descBytes, descDropped, descUnsent, descOverflows, descCloses, descCallbacks,
 }
 
@@ -110,11 +121,10 @@ func (collector) Collect(ch chan<- prometheus.Metric) {
 		to.gauge(descGroups, float64(stats.Groups))
 		to.gauge(descSweeperLag, stats.SweeperLag)
 		to.counter(descEventsMissed, p.feed.missed())
-		draining := 0.0
-		if stats.Draining {
-			draining = 1
+		to.gauge(descDraining, truth(stats.Draining))
+		if stats.Cluster != nil {
+			to.cluster(stats.Cluster)
 		}
-		to.gauge(descDraining, draining)
 		for i := range stats.Endpoints {
 			e := &stats.Endpoints[i]
 			series{ch, []string{stats.Gateway, e.Endpoint}}.endpoint(e)
@@ -127,6 +137,15 @@ func (collector) Collect(ch chan<- prometheus.Metric) {
 type series struct {
 	ch    chan<- prometheus.Metric
 	place []string
+}
+
+func (s series) cluster(c *gateway.ClusterStats) {
+	s.gauge(descConnected, truth(c.Connected))
+	s.gauge(descNodes, float64(c.Nodes))
+	s.counter(descPublished, c.Published)
+	s.counter(descReceived, c.Received)
+	s.counter(descNotSent, c.Unsent)
+	s.counter(descMissed, c.Missed)
 }
 
 func (s series) endpoint(e *gateway.EndpointStats) {
@@ -169,6 +188,14 @@ func (s series) closes(counts []gateway.CloseCount) {
 		}
 		s.counter(descCloses, n, c.Code, by)
 	}
+}
+
+// truth is how a gauge says yes or no.
+func truth(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 func (s series) gauge(d *prometheus.Desc, value float64, labels ...string) {

@@ -49,7 +49,7 @@ func (s *server) described(t *testing.T) map[string]string {
 
 // promtool and others who read many /metrics expect the same conventions everywhere.
 func TestMetricsFollowPrometheusConventions(t *testing.T) {
-	s := start(t, "HTTP {\n websocket /ws {\n logic echo\n}\n}\n")
+	s := startWith(t, clustered("metrics"), "HTTP {\n websocket /ws {\n logic echo\n}\n}\n")
 	problems, err := promlint.New(strings.NewReader(s.scrapeText(t))).Lint()
 	if err != nil {
 		t.Fatal(err)
@@ -57,15 +57,15 @@ func TestMetricsFollowPrometheusConventions(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	if n := len(s.described(t)); n != 14 {
-		t.Errorf("%d metrics, want 14", n)
+	if n := len(s.described(t)); n != 20 {
+		t.Errorf("%d metrics, want 20", n)
 	}
 }
 
 // A dashboard or an alert on a metric that does not exist shows nothing, and nobody
 // notices.
 func TestDocumentationNamesTheMetricsThatExist(t *testing.T) {
-	s := start(t, "HTTP {\n websocket /ws {\n logic echo\n}\n}\n")
+	s := startWith(t, clustered("metrics"), "HTTP {\n websocket /ws {\n logic echo\n}\n}\n")
 	exist := s.described(t)
 	text, err := os.ReadFile("../../docs/metrics.md")
 	if err != nil {
@@ -115,7 +115,7 @@ func checkNames(t *testing.T, where, text string, exist map[string]string) (name
 }
 
 func TestGrafanaDashboardNamesTheMetricsThatExist(t *testing.T) {
-	s := start(t, "HTTP {\n websocket /ws {\n logic echo\n}\n}\n")
+	s := startWith(t, clustered("metrics"), "HTTP {\n websocket /ws {\n logic echo\n}\n}\n")
 	exist := s.described(t)
 	text, err := os.ReadFile("../../docs/grafana.json")
 	if err != nil {
