@@ -34,21 +34,46 @@ var rules = []rule{
 	{
 		why: "gateway is usable with plain net/http: it costs its users gorilla/websocket and nothing else, least of all Caddy",
 		check: onlyDependsOn("gateway", map[string]string{
-			"github.com/gorilla/websocket": "reads the protocol",
+			"github.com/gorilla/websocket":     "reads the protocol",
+			module + "/gateway/internal/inbox": "is of the standard library, and of every broker",
 		}),
 	},
 	{
 		why: "gatewaytest tests logic without a server: whoever uses it must not build Caddy for that",
 		check: onlyDependsOn("gateway/gatewaytest", map[string]string{
-			"github.com/gorilla/websocket": "is the client",
-			module + "/gateway":            "is what it serves",
+			"github.com/gorilla/websocket":     "is the client",
+			module + "/gateway":                "is what it serves",
+			module + "/gateway/internal/inbox": "comes with it",
+		}),
+	},
+	{
+		why: "brokertest tests brokers that are not ours: whoever uses it must have nothing to do with NATS or Caddy",
+		check: onlyDependsOn("gateway/brokertest", map[string]string{
+			"github.com/gorilla/websocket":     "comes with the gateway",
+			module + "/gateway":                "says what a broker is",
+			module + "/gateway/internal/inbox": "comes with it",
+		}),
+	},
+	{
+		why: "natsbroker joins gateways under any HTTP server: it costs its users NATS's client and what that needs, not Caddy, and no NATS server",
+		check: onlyDependsOnTrees("gateway/natsbroker", map[string]string{
+			"github.com/nats-io/nats.go":       "talks to the servers",
+			"github.com/nats-io/nkeys":         "reads credentials, and signs with them",
+			"github.com/nats-io/nuid":          "names what nats.go waits for",
+			"github.com/klauspost/compress":    "is what nats.go compresses WebSocket with",
+			"golang.org/x/crypto":              "is what nkeys signs with",
+			"golang.org/x/sys":                 "is what x/crypto asks about the processor with",
+			"github.com/gorilla/websocket":     "comes with the gateway",
+			module + "/gateway":                "is what it joins",
+			module + "/gateway/internal/inbox": "is how nodes are told",
 		}),
 	},
 	{
 		why: "httpapi answers under any HTTP server, as the gateway does: it costs its users no more than that",
 		check: onlyDependsOn("gateway/httpapi", map[string]string{
-			"github.com/gorilla/websocket": "reads the protocol",
-			module + "/gateway":            "is what it is about",
+			"github.com/gorilla/websocket":     "reads the protocol",
+			module + "/gateway":                "is what it is about",
+			module + "/gateway/internal/inbox": "comes with it",
 		}),
 	},
 	{
@@ -118,6 +143,27 @@ func onlyDependsOn(name string, allowed map[string]string) func(map[string]pkg) 
 		}
 		for _, dep := range p.deps {
 			if _, ok := allowed[full(dep)]; !ok && !graph[dep].standard && !isTree("gateway/internal")(dep) {
+				violations = append(violations, name+" depends on "+dep)
+			}
+		}
+		return violations
+	}
+}
+
+// onlyDependsOnTrees is onlyDependsOn for what has packages of its own below it: what is
+// listed is allowed with them, unless it is ours.
+func onlyDependsOnTrees(name string, allowed map[string]string) func(map[string]pkg) []string {
+	return func(graph map[string]pkg) (violations []string) {
+		p, ok := graph[name]
+		if !ok {
+			return []string{name + " does not exist"}
+		}
+		for _, dep := range p.deps {
+			listed := false
+			for root := range allowed {
+				listed = listed || full(dep) == root || !strings.HasPrefix(root, module) && isTree(root)(dep)
+			}
+			if !listed && !graph[dep].standard {
 				violations = append(violations, name+" depends on "+dep)
 			}
 		}
@@ -210,10 +256,12 @@ func TestImportRulesFindViolations(t *testing.T) {
 			"github.com/gorilla/websocket":  {},
 			"github.com/caddyserver/caddy":  {},
 			"github.com/nats-io/nats.go":    {},
-			"gateway":                       {deps: []string{"fmt", "github.com/gorilla/websocket"}},
+			"gateway":                       {deps: []string{"fmt", "gateway/internal/inbox", "github.com/gorilla/websocket"}},
+			"gateway/internal/inbox":        {deps: []string{"fmt"}},
+			"gateway/brokertest":            {deps: []string{"fmt", "gateway", "gateway/internal/inbox", "github.com/gorilla/websocket"}},
 			"gateway/gatewaytest":           {deps: []string{"fmt", "gateway", "github.com/gorilla/websocket"}},
 			"gateway/httpapi":               {deps: []string{"fmt", "gateway", "github.com/gorilla/websocket"}},
-			"gateway/natsbroker":            {deps: []string{"gateway", "github.com/nats-io/nats.go"}},
+			"gateway/natsbroker":            {deps: []string{"gateway", "gateway/internal/inbox", "github.com/nats-io/nats.go", "github.com/nats-io/nats.go/util"}},
 			"caddymodule/websocket":         {registers: true, deps: []string{"gateway", "github.com/caddyserver/caddy"}},
 			"caddymodule/websocket/api":     {registers: true, deps: []string{"caddymodule/websocket", "gateway/httpapi"}},
 			"caddymodule/websocket/admin":   {registers: true, deps: []string{"caddymodule/websocket", "gateway/httpapi"}},
@@ -236,6 +284,10 @@ func TestImportRulesFindViolations(t *testing.T) {
 		{"gateway on nats.go", depend("gateway", "github.com/nats-io/nats.go"), "gateway depends on github.com/nats-io/nats.go"},
 		{"gateway on the product", depend("gateway", "caddymodule/websocket"), "gateway depends on caddymodule/websocket"},
 		{"gatewaytest on Caddy", depend("gateway/gatewaytest", "github.com/caddyserver/caddy"), "gateway/gatewaytest depends on github.com/caddyserver/caddy"},
+		{"natsbroker on Caddy", depend("gateway/natsbroker", "github.com/caddyserver/caddy"), "gateway/natsbroker depends on github.com/caddyserver/caddy"},
+		{"natsbroker on a server", depend("gateway/natsbroker", "github.com/nats-io/nats-server/v2"), "gateway/natsbroker depends on github.com/nats-io/nats-server/v2"},
+		{"natsbroker on the product", depend("gateway/natsbroker", "gateway/httpapi"), "gateway/natsbroker depends on gateway/httpapi"},
+		{"brokertest on a broker", depend("gateway/brokertest", "gateway/natsbroker"), "gateway/brokertest depends on gateway/natsbroker"},
 		{"host on a guest", depend("caddymodule/websocket", "caddymodule/logic/echo"), "caddymodule/websocket depends on caddymodule/logic/echo"},
 		{"host on a broker's client", depend("caddymodule/websocket", "github.com/nats-io/nats.go"), "caddymodule/websocket depends on github.com/nats-io/nats.go"},
 		{"httpapi on Caddy", depend("gateway/httpapi", "github.com/caddyserver/caddy"), "gateway/httpapi depends on github.com/caddyserver/caddy"},

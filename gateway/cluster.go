@@ -22,6 +22,7 @@ type cluster struct {
 	groups interest
 
 	using   sync.Mutex               // held while another broker is put in the place of one
+	ended   bool                     // guarded by using
 	current atomic.Pointer[attached] // nil without a broker; written under using and sending
 
 	// sending makes numbers grow in the order in which messages are published.
@@ -92,6 +93,9 @@ func (c *cluster) listen(i *interest, slot int) {
 func (c *cluster) use() error {
 	c.using.Lock()
 	defer c.using.Unlock()
+	if c.ended {
+		return nil
+	}
 	c.s.mu.Lock()
 	b := c.s.options.Broker
 	c.s.mu.Unlock()
@@ -167,6 +171,7 @@ func (a *attached) settle() {
 func (c *cluster) end() {
 	c.using.Lock()
 	defer c.using.Unlock()
+	c.ended = true
 	a := c.current.Load()
 	if a == nil {
 		return

@@ -77,18 +77,23 @@ func cutUvarint(b []byte) (uint64, []byte, error) {
 }
 
 // appendCommand writes the body of a command: whose answer is waited for, or 0; the type
-// of the message that it sends, or 0; the length of the command as JSON, without that
-// message; the JSON; the message.
+// of the message that it sends, or 0. If it sends one: the target, the message. If not:
+// the command as JSON.
 func appendCommand(b []byte, ask uint64, c *Command, m Message) ([]byte, error) {
+	if c.Send != nil {
+		return appendSend(b, ask, &c.Send.To, m), nil
+	}
 	raw, err := json.Marshal(c)
 	if err != nil {
 		return b, fmt.Errorf("encoding a command for other nodes: %w", err)
 	}
-	b = binary.AppendUvarint(b, ask)
-	b = append(b, byte(m.Type))
-	b = binary.AppendUvarint(b, uint64(len(raw)))
-	b = append(b, raw...)
-	return append(b, m.Data...), nil
+	b = append(binary.AppendUvarint(b, ask), 0)
+	return append(b, raw...), nil
+}
+
+func appendSend(b []byte, ask uint64, to *Target, m Message) []byte {
+	b = append(binary.AppendUvarint(b, ask), byte(m.Type))
+	return append(appendTarget(b, to), m.Data...)
 }
 
 // parseCommand is the reverse of appendCommand. The message's data is part of b.
@@ -97,26 +102,86 @@ func parseCommand(b []byte) (ask uint64, c *Command, m Message, err error) {
 	if err != nil || len(b) == 0 {
 		return 0, nil, m, errEnvelope
 	}
-	m.Type = MessageType(b[0])
-	n, b, err := cutUvarint(b[1:])
-	if err != nil || n > uint64(len(b)) {
-		return 0, nil, m, errEnvelope
+	m.Type, b = MessageType(b[0]), b[1:]
+	if m.Type != 0 {
+		s := new(SendCommand)
+		s.To, m.Data, err = cutTarget(b)
+		return ask, &Command{Send: s}, m, err
 	}
 	c = new(Command)
-	if err := json.Unmarshal(b[:n], c); err != nil {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber() // those of sessions keep their digits
+	if err := d.Decode(c); err != nil {
 		return 0, nil, m, fmt.Errorf("decoding a command: %w", err)
 	}
-	switch {
-	case c.Send != nil:
-		m.Data = b[n:]
-	case c.SetSession != nil || c.UpdateSession != nil: // numbers keep their digits
-		d := json.NewDecoder(bytes.NewReader(b[:n]))
-		d.UseNumber()
-		if err := d.Decode(c); err != nil {
-			return 0, nil, m, fmt.Errorf("decoding a command: %w", err)
+	return ask, c, m, nil
+}
+
+// A target is written as: 1 for all, or 0; how many lists; each list as how many strings,
+// each string as its length and bytes. A list that the reader does not know may narrow
+// the target, so the message is not for him to act on unless it is empty.
+
+// lists returns the lists of a target, in the order in which they are written.
+func (t *Target) lists() [7]*[]string {
+	return [...]*[]string{&t.Clients, &t.Users, &t.Groups, &t.Endpoints, &t.Nodes, &t.Except.Clients, &t.Except.Users}
+}
+
+func appendTarget(b []byte, t *Target) []byte {
+	all := byte(0)
+	if t.All {
+		all = 1
+	}
+	lists := t.lists()
+	b = append(b, all, byte(len(lists)))
+	for _, list := range lists {
+		b = binary.AppendUvarint(b, uint64(len(*list)))
+		for _, s := range *list {
+			b = binary.AppendUvarint(b, uint64(len(s)))
+			b = append(b, s...)
 		}
 	}
-	return ask, c, m, nil
+	return b
+}
+
+// cutTarget returns the target at the beginning of b, and what comes after it.
+func cutTarget(b []byte) (t Target, rest []byte, err error) {
+	if len(b) < 2 {
+		return t, nil, errEnvelope
+	}
+	t.All = b[0] == 1
+	n, b := int(b[1]), b[2:]
+	known := t.lists()
+	for i := range n {
+		var list []string
+		if list, b, err = cutList(b); err != nil {
+			return t, nil, err
+		}
+		switch {
+		case i < len(known):
+			*known[i] = list
+		case len(list) > 0:
+			return t, nil, fmt.Errorf("a target of a newer version: %w", errEnvelope)
+		}
+	}
+	return t, b, nil
+}
+
+func cutList(b []byte) (list []string, rest []byte, err error) {
+	n, b, err := cutUvarint(b)
+	if err != nil || n > uint64(len(b)) { // each string has a length
+		return nil, nil, errEnvelope
+	}
+	if n > 0 {
+		list = make([]string, n)
+	}
+	for i := range list {
+		var size uint64
+		if size, b, err = cutUvarint(b); err != nil || size > uint64(len(b)) {
+			return nil, nil, errEnvelope
+		}
+		list[i], b = string(b[:size]), b[size:]
+	}
+	return list, b, nil
 }
 
 // cut returns the parts that a message is published in, if it is longer than size:

@@ -43,3 +43,24 @@ var (
 	// ErrShutdown is returned by a gateway that has been shut down.
 	ErrShutdown = errors.New("gateway is shut down")
 )
+
+// Failure returns what of a command's error is a failure, or nil. ErrLocalOnly is none:
+// the command was done here, and the log says that this node is on its own.
+func Failure(err error) error {
+	if !errors.Is(err, ErrLocalOnly) {
+		return err
+	}
+	several, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil
+	}
+	errs := several.Unwrap()
+	if errs[0] == ErrLocalOnly { //nolint:errorlint // what follows it is the reason
+		return nil
+	}
+	failures := make([]error, len(errs))
+	for i, e := range errs {
+		failures[i] = Failure(e)
+	}
+	return errors.Join(failures...)
+}

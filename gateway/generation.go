@@ -245,7 +245,9 @@ func (gen *Generation) serves(c *Client) bool {
 // Every prepared generation must be closed. Further calls do nothing.
 func (gen *Generation) Close() {
 	gen.close()
-	_ = gen.g.cluster.use() // it has logged why not
+	if gen.committed.Load() { // otherwise nothing has changed
+		_ = gen.g.cluster.use() // it has logged why not
+	}
 }
 
 func (gen *Generation) close() {

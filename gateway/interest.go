@@ -1,8 +1,7 @@
 package gateway
 
 import (
-	"fmt"
-	"hash/fnv"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -33,12 +32,15 @@ type slotInterest struct {
 
 // slotOf returns the slot of a name.
 func slotOf(name string) int {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(name)) // cannot fail
-	return int(h.Sum32() % slotCount)
+	const offset, prime = 2166136261, 16777619 // FNV-1a
+	h := uint32(offset)
+	for i := range len(name) {
+		h = (h ^ uint32(name[i])) * prime
+	}
+	return int(h % slotCount)
 }
 
-func slotSubject(kind string, slot int) string { return fmt.Sprintf("%s.%d", kind, slot) }
+func slotSubject(kind string, slot int) string { return kind + "." + strconv.Itoa(slot) }
 
 // came notes that a name has its first member. The caller holds a lock of the
 // registry's.

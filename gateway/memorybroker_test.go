@@ -47,7 +47,7 @@ func (p *memoryPart) Attach(gatewayName, node string, to gateway.Receiver) (gate
 	defer p.mu.Unlock()
 	p.nodes = append(p.nodes, node)
 	if p.isCut {
-		p.MemoryBroker.Cut(node)
+		p.Cut(node)
 	}
 	return p.MemoryBroker.Attach(gatewayName, node, to)
 }
@@ -57,9 +57,9 @@ func (p *memoryPart) cut(cut bool) {
 	defer p.mu.Unlock()
 	p.isCut = cut
 	if cut {
-		p.MemoryBroker.Cut(p.nodes...)
+		p.Cut(p.nodes...)
 	} else {
-		p.MemoryBroker.Heal(p.nodes...)
+		p.Heal(p.nodes...)
 	}
 }
 

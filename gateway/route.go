@@ -75,11 +75,7 @@ func (c *cluster) send(to *Target, m Message) error {
 	if len(subjects) == 0 {
 		return nil
 	}
-	body, err := appendCommand(nil, 0, &Command{Send: &SendCommand{To: *to}}, m)
-	if err != nil {
-		return err
-	}
-	return c.publish(kindCommand, body, subjects...)
+	return c.publish(kindCommand, appendSend(make([]byte, 0, len(m.Data)+128), 0, to, m), subjects...)
 }
 
 // command tells other nodes to do a command.
@@ -104,9 +100,6 @@ func encode(ask uint64, c *Command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Send != nil {
-		c = &Command{Send: &SendCommand{To: c.Send.To}}
-	}
 	return appendCommand(nil, ask, c, m)
 }
 
@@ -118,12 +111,12 @@ func (c *cluster) commandWait(ctx context.Context, command *Command, to *Target)
 	}
 	of := c.whom(c.concerned(to))
 	answers, missing, err := c.ask(ctx, of, kindCommand, func(id uint64) ([]byte, error) { return encode(id, command) })
-	if err == nil && !c.up() {
+	if err == nil && !c.up() && len(c.routes(to)) > 0 {
 		err = ErrLocalOnly
 	}
 	reach, theirs := sum(answers)
 	reach.Missing = missing
-	return reach, errors.Join(err, theirs)
+	return reach, errors.Join(theirs, err) // in this order: see Failure
 }
 
 // up tells whether the broker can be reached.

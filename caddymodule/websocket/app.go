@@ -14,7 +14,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
-	"go.uber.org/zap"
 
 	"github.com/caddy-websocket/caddy-websocket/gateway"
 )
@@ -52,9 +51,9 @@ type App struct {
 	log    *slog.Logger
 	events *caddyevents.App
 
-	broker      *heldBroker // nil without one
-	brokerName  string
-	brokerReady func(context.Context, gateway.Broker) error // nil if nothing is waited for
+	broker        *pooledBroker // nil without one
+	releaseBroker func() error  // nil without one
+	awaitBroker   func() error  // nil if nothing is waited for
 
 	committed sync.Once
 
@@ -70,8 +69,7 @@ var pool = caddy.NewUsagePool()
 // pooled is a gateway in the pool.
 type pooled struct {
 	*gateway.Gateway
-	feed   *feed
-	broker *brokerInUse
+	feed *feed
 }
 
 // Destruct ends the gateway. It is called when no configuration names it any
@@ -83,9 +81,6 @@ func (p pooled) Destruct() error {
 		ctx, cancel := context.WithTimeout(context.Background(), bound)
 		defer cancel()
 		_ = p.Shutdown(ctx) // it has logged what it could not end
-		if err := p.broker.end(); err != nil {
-			caddy.Log().Error("a gateway has ended", zap.String("gateway", p.Name()), zap.Error(err))
-		}
 	}()
 	return nil
 }
@@ -95,7 +90,6 @@ type share struct {
 	gateway    *gateway.Gateway
 	generation *gateway.Generation
 	feed       *feed
-	broker     *brokerInUse
 	end        func() error // shuts the gateway down, once; whoever calls it waits for the end
 }
 
@@ -154,7 +148,12 @@ func (a *App) Validate() error {
 
 // Start waits for a broker that has to be there. Nothing comes into force yet, since
 // another app may still fail to start: see commit.
-func (a *App) Start() error { return a.awaitBroker() }
+func (a *App) Start() error {
+	if a.awaitBroker == nil {
+		return nil
+	}
+	return a.awaitBroker()
+}
 
 // subscriber calls a function on an event. (Caddy logs subscribers as JSON, so it is
 // no function itself.)
@@ -197,13 +196,10 @@ func (a *App) commitAll() {
 	shares := a.allShares()
 	a.startEvents(shares)
 	for _, name := range slices.Sorted(maps.Keys(shares)) {
-		s := shares[name]
-		s.generation.Moved(a.elsewhere(name)...)
+		generation := shares[name].generation
+		generation.Moved(a.elsewhere(name)...)
 		// What failed is logged by the endpoint, and it is too late to refuse.
-		_ = s.generation.Commit()
-		if err := s.broker.set(a.broker); err != nil {
-			a.log.Error("another broker is in use now", "gateway", name, "error", err)
-		}
+		_ = generation.Commit()
 	}
 }
 
@@ -315,7 +311,11 @@ func (a *App) Cleanup() error {
 		}
 	}
 	a.shares, a.endpoints = nil, nil // no gateway is given any more
-	errs = append(errs, a.broker.close())
+	if a.releaseBroker != nil {
+		if err := a.releaseBroker(); err != nil {
+			errs = append(errs, fmt.Errorf("closing the broker: %w", err))
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -347,7 +347,7 @@ func (a *App) options(name string) gateway.Options {
 		CloseRate: a.CloseRate, DrainTimeout: time.Duration(a.DrainTimeout),
 	}
 	if a.broker != nil {
-		o.Broker = a.broker.Broker
+		o.Broker = a.broker
 	}
 	return o
 }
@@ -363,10 +363,7 @@ func (a *App) share(name string) (*share, error) {
 	o := a.options(name)
 	value, _, err := pool.LoadOrNew(name, func() (caddy.Destructor, error) {
 		g, err := gateway.New(o)
-		if err != nil {
-			return nil, err
-		}
-		return pooled{g, &feed{gateway: g}, &brokerInUse{held: a.broker.again()}}, nil
+		return pooled{g, &feed{gateway: g}}, err
 	})
 	if err != nil {
 		return nil, err
@@ -380,16 +377,10 @@ func (a *App) share(name string) (*share, error) {
 	}
 	// Stop waits for the shutdown that exit began: with a second time-out of its own it would
 	// return at the same moment, before what is left has been cut and named.
-	s := &share{g, generation, shared.feed, shared.broker, sync.OnceValue(func() error {
+	s := &share{g, generation, shared.feed, sync.OnceValue(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), a.drainTimeout())
 		defer cancel()
-		err := g.Shutdown(ctx)
-		select {
-		case <-g.Done(): // Cleanup can close the broker, and a process that exits waits for that
-			err = errors.Join(err, shared.broker.end())
-		default:
-		}
-		return err
+		return g.Shutdown(ctx)
 	})}
 	a.shares[name] = s
 	return s, nil

@@ -60,7 +60,7 @@ var (
 	descPublished = describe("cluster_published_total", "Messages that were given to the broker.", "gateway")
 	descReceived  = describe("cluster_received_total", "Messages that came from other nodes.", "gateway")
 	descNotSent   = describe("cluster_unsent_total", "Messages for other nodes that the broker did not take.", "gateway")
-	descMissed    = describe("cluster_missed_total", "Messages of other nodes that were lost because more came than were taken in.", "gateway")
+	descMissed    = describe("cluster_missed_total", "Messages of other nodes that came too fast, or were not understood.", "gateway")
 )
 
 // What there is to know of an endpoint.

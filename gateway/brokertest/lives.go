@@ -154,8 +154,9 @@ func silentAfterClose(t *testing.T, open Fleet) {
 				return
 			default:
 			}
-			if err := a.link.Publish("a", []byte(numbered("a", i))); err != nil {
-				time.Sleep(pause)
+			a.publish("a", numbered("a", i))
+			if i%20 == 0 {
+				time.Sleep(time.Millisecond) // busy, but not so that nothing else goes through
 			}
 		}
 	})
@@ -288,5 +289,6 @@ func begunWhileCut(t *testing.T, open Fleet) {
 	}
 	ps[1].Heal()
 	b.await("Up", func() bool { return !b.down })
+	before.await("Up", func() bool { return !before.down })
 	b.reached([]*node{a, before}, "a")
 }

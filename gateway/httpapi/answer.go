@@ -22,6 +22,7 @@ const (
 	CodeUnauthorized     = "unauthorized"       // 401: from who stands in front and lets callers in, not from here
 	CodeUnknownCall      = "unknown_call"       // 404
 	CodeUnknownClient    = "unknown_client"     // 404
+	CodeUnknownNode      = "unknown_node"       // 404: in "to" or a parameter; nothing was done
 	CodeMethodNotAllowed = "method_not_allowed" // 405
 	CodeKeyInUse         = "key_in_use"         // 409: the first request with this Idempotency-Key is being answered
 	CodeLimitExceeded    = "limit_exceeded"     // 409: for a client of the target it would have been too much
@@ -31,6 +32,7 @@ const (
 	CodeTooManyRequests  = "too_many_requests"  // 429: as many tails as there may be
 	CodeInternal         = "internal"           // 500: a bug, here
 	CodeShutdown         = "shutdown"           // 503: the gateway has ended
+	CodeNoAnswer         = "no_answer"          // 504: from the node that knows
 )
 
 // Error is what an answer says about a refusal.
@@ -42,8 +44,18 @@ type Error struct {
 // Result is the answer to a command: how many clients it reached, or why none;
 // both with CodeLimitExceeded.
 type Result struct {
-	Clients *int   `json:"clients,omitempty"`
-	Error   *Error `json:"error,omitempty"`
+	// Clients is how many: of this node, or with wait of all that have answered.
+	Clients *int `json:"clients,omitempty"`
+
+	// Missing are nodes that did not answer in time, sorted. Whether they did the command,
+	// or what they have, is not known.
+	Missing []string `json:"missing,omitempty"`
+
+	// LocalOnly is set if the command was done for clients of this node, and could not be
+	// told to other nodes: the broker cannot be reached, or takes no more.
+	LocalOnly bool `json:"local_only,omitempty"`
+
+	Error *Error `json:"error,omitempty"`
 }
 
 // Results is the answer to a batch.
@@ -72,7 +84,7 @@ func invalid(code, format string, args ...any) *failure {
 // partial is a failure that has changed some clients.
 type partial struct {
 	*failure
-	clients int
+	done Result
 }
 
 // result returns an error as it is answered, with its status.
@@ -80,7 +92,7 @@ func result(err error) (int, Result) {
 	var f *failure
 	var r Result
 	if p, ok := errors.AsType[*partial](err); ok {
-		f, r.Clients = p.failure, &p.clients
+		f, r = p.failure, p.done
 	} else if f, ok = errors.AsType[*failure](err); !ok {
 		// What the gateway says about a list: a limit that is not allowed.
 		f = invalid(CodeInvalidQuery, "%v", err)

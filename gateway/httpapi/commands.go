@@ -1,15 +1,19 @@
 package httpapi
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/caddy-websocket/caddy-websocket/gateway"
 )
 
 func (h *Handler) commandCalls() []call {
-	post := func(path string, command func([]byte) (any, error)) call {
-		return call{method: http.MethodPost, path: path, command: command}
+	wait := []param{{name: "wait"}}
+	post := func(path string, command func(do, []byte) (any, error)) call {
+		return call{method: http.MethodPost, path: path, query: wait, command: command}
 	}
 	return []call{
 		post("/send", one(h, func(c *gateway.Command, body *gateway.SendCommand) { c.Send = body })),
@@ -18,31 +22,51 @@ func (h *Handler) commandCalls() []call {
 		post("/leave", one(h, func(c *gateway.Command, body *gateway.GroupsCommand) { c.Leave = body })),
 		post("/bind", one(h, func(c *gateway.Command, body *gateway.BindCommand) { c.Bind = body })),
 		post("/unbind", one(h, func(c *gateway.Command, body *gateway.UnbindCommand) { c.Unbind = body })),
-		{method: http.MethodPut, path: "/session", command: one(h, func(c *gateway.Command, body *gateway.SessionCommand) { c.SetSession = body })},
-		{method: http.MethodPatch, path: "/session", command: one(h, func(c *gateway.Command, body *gateway.SessionCommand) { c.UpdateSession = body })},
+		{method: http.MethodPut, path: "/session", query: wait, command: one(h, func(c *gateway.Command, body *gateway.SessionCommand) { c.SetSession = body })},
+		{method: http.MethodPatch, path: "/session", query: wait, command: one(h, func(c *gateway.Command, body *gateway.SessionCommand) { c.UpdateSession = body })},
 		post("/batch", h.batch),
 	}
 }
 
+// maxWait is how long a command may wait for other nodes.
+const maxWait = 30 * time.Second
+
+// do does a command in the way that the query asks for.
+type do func(*gateway.Command) (gateway.Reach, error)
+
+// way returns how the commands of a request are done: with wait, other nodes are
+// waited for, until one deadline for all. The caller ends it.
+func (h *Handler) way(r *http.Request, q query) (do do, end func(), err error) {
+	wait, err := q.duration("wait", maxWait)
+	if err != nil {
+		return nil, nil, err
+	}
+	if wait == 0 {
+		return func(c *gateway.Command) (gateway.Reach, error) {
+			n, err := h.g.Do(c)
+			return gateway.Reach{Clients: n}, err
+		}, func() {}, nil
+	}
+	// A caller who hangs up may ask again under the same key, and wants the whole answer.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), wait)
+	return func(c *gateway.Command) (gateway.Reach, error) { return h.g.DoWait(ctx, c) }, cancel, nil
+}
+
 // one returns what does a single command, whose body is a T.
-func one[T any](h *Handler, set func(*gateway.Command, *T)) func([]byte) (any, error) {
-	return func(body []byte) (any, error) {
+func one[T any](h *Handler, set func(*gateway.Command, *T)) func(do, []byte) (any, error) {
+	return func(do do, body []byte) (any, error) {
 		var of T
 		if err := decode(body, &of); err != nil {
 			return nil, err
 		}
 		var c gateway.Command
 		set(&c, &of)
-		n, err := h.run(&c)
-		if err != nil {
-			return nil, err
-		}
-		return Result{Clients: &n}, nil
+		return h.run(&c, do)
 	}
 }
 
 // batch does many commands in their order.
-func (h *Handler) batch(body []byte) (any, error) {
+func (h *Handler) batch(do do, body []byte) (any, error) {
 	var in struct {
 		Commands []gateway.Command `json:"commands"`
 	}
@@ -57,35 +81,35 @@ func (h *Handler) batch(body []byte) (any, error) {
 	}
 	answer := Results{Results: make([]Result, len(in.Commands))}
 	for i := range in.Commands {
-		n, err := h.run(&in.Commands[i])
+		done, err := h.run(&in.Commands[i], do)
 		if err != nil {
-			_, answer.Results[i] = result(err)
-			continue
+			_, done = result(err)
 		}
-		answer.Results[i].Clients = &n
+		answer.Results[i] = done
 	}
 	return answer, nil
 }
 
 // run does a command, for clients of allowed endpoints.
-func (h *Handler) run(c *gateway.Command) (int, error) {
+func (h *Handler) run(c *gateway.Command, do do) (Result, error) {
 	to := c.Target()
 	if to == nil {
 		_, err := h.g.Do(c)
-		return 0, invalid(CodeInvalidCommand, "%v", err)
+		return Result{}, invalid(CodeInvalidCommand, "%v", err)
 	}
 	if err := h.checkTarget(to); err != nil {
-		return 0, err
+		return Result{}, err
 	}
 	if err := h.check(c, to); err != nil {
-		return 0, err
+		return Result{}, err
 	}
 	*to = h.within(*to)
-	n, err := h.g.Do(c)
-	if err != nil { // the command is right, but not for every client
-		return n, &partial{failed(http.StatusConflict, CodeLimitExceeded, "%v", err), n}
+	reach, err := do(c)
+	done := Result{Clients: &reach.Clients, Missing: reach.Missing, LocalOnly: errors.Is(err, gateway.ErrLocalOnly)}
+	if err := gateway.Failure(err); err != nil { // the command is right, but not for every client
+		return Result{}, &partial{failed(http.StatusConflict, CodeLimitExceeded, "%v", err), done}
 	}
-	return n, nil
+	return done, nil
 }
 
 // within narrows a target to what is allowed.
@@ -96,6 +120,7 @@ func (h *Handler) within(to gateway.Target) gateway.Target {
 	return to.Within(h.o.Endpoints...)
 }
 
+// checkTarget also replaces the names of nodes by their ids.
 func (h *Handler) checkTarget(to *gateway.Target) error {
 	total := 0
 	for _, list := range []struct {
@@ -106,6 +131,7 @@ func (h *Handler) checkTarget(to *gateway.Target) error {
 		{"users", to.Users},
 		{"groups", to.Groups},
 		{"endpoints", to.Endpoints},
+		{"nodes", to.Nodes},
 		{"except.clients", to.Except.Clients},
 		{"except.users", to.Except.Users},
 	} {
@@ -119,11 +145,15 @@ func (h *Handler) checkTarget(to *gateway.Target) error {
 		return invalid(CodeTooMany, "to: found %d names, allowed are %d", total, h.o.MaxNames)
 	case to.Endpoints != nil && len(to.Endpoints) == 0: // computed, and nothing was found
 		return invalid(CodeInvalidTarget, "to.endpoints: the list is empty: leave it out to mean all")
+	case to.Nodes != nil && len(to.Nodes) == 0:
+		return invalid(CodeInvalidTarget, "to.nodes: the list is empty: leave it out to mean all")
 	}
 	if err := to.Validate(); err != nil {
 		return invalid(CodeInvalidTarget, "to: %v", err)
 	}
-	return nil
+	var err error
+	to.Nodes, err = h.known(to.Nodes)
+	return err
 }
 
 // check tells whether the command is right, whoever is connected: the gateway, too,

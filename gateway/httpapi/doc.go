@@ -21,18 +21,20 @@
 //	PUT   /session          {"to": T, "session": {...}}: replaces
 //	PATCH /session          {"to": T, "session": {...}}: merges (RFC 7396, null deletes)
 //	POST  /batch            {"commands": [{"send": {...}}, {"join": {...}}, ...]}
-//	GET   /clients          ?endpoint=&user=&group=&ip=&fields=session&limit=&cursor=
+//	                        and with each of these ?wait=500ms
+//	GET   /clients          ?endpoint=&user=&group=&ip=&fields=session&node=&limit=&cursor=
 //	GET   /clients/{id}
-//	GET   /groups, /users   ?prefix=&endpoint=&limit=&cursor=
-//	GET   /count            ?client=&user=&group=&endpoint=&except_client=&except_user=
-//	GET   /stats            ?endpoint=
+//	GET   /groups, /users   ?prefix=&endpoint=&node=&limit=&cursor=
+//	GET   /count            ?client=&user=&group=&endpoint=&except_client=&except_user=&node=
+//	GET   /stats            ?endpoint=&node=
+//	GET   /nodes
 //	GET   /openapi.yaml
 //
 // and for operators (Options.Operator)
 //
 //	GET   /tail             ?client=&endpoint=&messages=true&payload=
-//	POST  /drain            {"restart": true, "timeout": "30s"}
-//	POST  /resume
+//	POST  /drain            {"restart": true, "timeout": "30s"}, ?node=
+//	POST  /resume           ?node=
 //
 // T is a gateway.Target. The bodies are those of gateway.Command; in a batch the
 // two of /session are called set_session and update_session. What the answers hold
@@ -47,11 +49,25 @@
 // users and groups are united, then narrowed by endpoint; none of the three means
 // all.
 //
+// # Several nodes
+//
+// Where the gateway has a broker, commands are for the clients of all nodes, and lists
+// show them, whichever node is asked. The number that a command answers is that of the
+// node that was asked; with wait, it is that of all that have answered in so long (up to
+// 30s), and "missing" names the others. "local_only" says that other nodes could not be
+// told. Lists wait two seconds for nodes, and name those that are "missing"; where
+// one node is asked for something that only it knows, its silence is CodeNoAnswer.
+//
+// node narrows a list to nodes, and "nodes" a target; self is the node that is asked. One
+// that is not known is CodeUnknownNode. /stats and /tail are of one node, the one that
+// is asked unless /stats names another. So are /drain and /resume, unless they name
+// nodes, or all: then they answer NodeStates.
+//
 // # Errors
 //
 // Every refusal is {"error": {"code": "...", "message": "..."}} with one of the
-// Code constants. With CodeLimitExceeded there is "clients", too: some clients took
-// the command and others could not.
+// Code constants. With CodeLimitExceeded there is "clients", too, and what else a command
+// answers: some clients took it and others could not.
 //
 // Names of fields are compared exactly, unlike encoding/json does; an unknown one,
 // or the same one twice, is refused with its path. Numbers of a session are kept as
@@ -71,8 +87,9 @@
 //
 // A command that carries this header is done once: its answer is remembered for ten
 // minutes by the Replay, and given again, with "Idempotency-Replayed: true", to a
-// request with the same key. What was refused before anything was done (4xx, but
+// request, its query included, with the same key. What was refused before anything was done (4xx, but
 // for CodeLimitExceeded, and 503) is not remembered and can be corrected under the
 // same key. Without a Replay the header is refused: who sends it relies on it. On
-// calls that are no commands it has no meaning.
+// calls that are no commands it has no meaning. A key is known to the process that was
+// asked, and to no other node.
 package httpapi

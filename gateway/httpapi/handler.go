@@ -84,9 +84,9 @@ type call struct {
 	path   string
 	query  []param
 
-	command func(body []byte) (any, error)                  // changes something; may be repeated with a key
-	read    func(r *http.Request, q query) (any, error)     // answers JSON
-	operate func(r *http.Request, body []byte) (any, error) // changes something; its body may be missing
+	command func(do do, body []byte) (any, error)                    // changes something; may be repeated with a key
+	read    func(r *http.Request, q query) (any, error)              // answers JSON
+	operate func(r *http.Request, q query, body []byte) (any, error) // changes something; its body may be missing
 	serve   func(w http.ResponseWriter, r *http.Request, q query) error
 }
 
@@ -142,13 +142,18 @@ func (h *Handler) do(w http.ResponseWriter, r *http.Request, c *call) error {
 		return failed(http.StatusServiceUnavailable, CodeShutdown, "gateway %q is shut down", h.g.Name())
 	}
 	if c.operate != nil {
-		body, err := c.operate(r, body)
+		body, err := c.operate(r, q, body)
 		if err != nil {
 			return err
 		}
 		return Answer(w, r, http.StatusOK, body)
 	}
-	return h.command(w, r, c, body)
+	do, end, err := h.way(r, q)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return h.command(w, r, fingerprint(c, q, body), func() (any, error) { return c.command(do, body) })
 }
 
 func (h *Handler) ended() bool {

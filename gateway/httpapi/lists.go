@@ -1,8 +1,10 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"path"
@@ -17,17 +19,18 @@ func (h *Handler) listCalls() []call {
 	get := func(path string, read func(*http.Request, query) (any, error), params ...param) call {
 		return call{method: http.MethodGet, path: path, query: params, read: read}
 	}
-	endpoint := param{name: "endpoint", many: true}
+	endpoint, node := param{name: "endpoint", many: true}, param{name: "node", many: true}
 	limit, cursor := param{name: "limit"}, param{name: "cursor", empty: true}
 	prefix := param{name: "prefix", empty: true}
 	return []call{
-		get("/clients", h.clients, endpoint, param{name: "user"}, param{name: "group"}, param{name: "ip"}, param{name: "fields"}, limit, cursor),
+		get("/clients", h.clients, endpoint, param{name: "user"}, param{name: "group"}, param{name: "ip"}, param{name: "fields"}, node, limit, cursor),
 		get(clientPath, h.client),
-		get("/groups", h.names(h.g.Groups), prefix, endpoint, limit, cursor),
-		get("/users", h.names(h.g.Users), prefix, endpoint, limit, cursor),
+		get("/groups", h.names(h.g.Groups), prefix, endpoint, node, limit, cursor),
+		get("/users", h.names(h.g.Users), prefix, endpoint, node, limit, cursor),
 		get("/count", h.count, endpoint, param{name: "client", many: true}, param{name: "user", many: true}, param{name: "group", many: true},
-			param{name: "except_client", many: true}, param{name: "except_user", many: true}),
-		get("/stats", h.stats, endpoint),
+			param{name: "except_client", many: true}, param{name: "except_user", many: true}, node),
+		get("/stats", h.stats, endpoint, param{name: "node"}),
+		get("/nodes", h.nodes),
 		{method: http.MethodGet, path: "/openapi.yaml", serve: serveOpenAPI},
 	}
 }
@@ -59,10 +62,14 @@ func (h *Handler) clients(r *http.Request, q query) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	nodes, err := h.known(q["node"])
+	if err != nil {
+		return nil, err
+	}
 	list, err := h.g.Clients(r.Context(), gateway.Query{
-		Endpoints: h.endpoints(q), User: q.one("user"), Group: q.one("group"), RealIP: ip, Session: fields == "session", Page: page,
+		Endpoints: h.endpoints(q), Nodes: nodes, User: q.one("user"), Group: q.one("group"), RealIP: ip, Session: fields == "session", Page: page,
 	})
-	return list, err
+	return list, unanswered(err)
 }
 
 // canonical writes an IP address as the gateway knows it.
@@ -86,7 +93,7 @@ func (h *Handler) client(r *http.Request, _ query) (any, error) {
 	if errors.Is(err, gateway.ErrUnknownClient) {
 		return nil, failed(http.StatusNotFound, CodeUnknownClient, "no client %.100q is connected", id)
 	}
-	return info, err
+	return info, unanswered(err)
 }
 
 func (h *Handler) names(list func(context.Context, gateway.NameQuery) (gateway.NameList, error)) func(*http.Request, query) (any, error) {
@@ -95,24 +102,40 @@ func (h *Handler) names(list func(context.Context, gateway.NameQuery) (gateway.N
 		if err != nil {
 			return nil, err
 		}
-		return list(r.Context(), gateway.NameQuery{Prefix: q.one("prefix"), Endpoints: h.endpoints(q), Page: page})
+		nodes, err := h.known(q["node"])
+		if err != nil {
+			return nil, err
+		}
+		names, err := list(r.Context(), gateway.NameQuery{Prefix: q.one("prefix"), Nodes: nodes, Endpoints: h.endpoints(q), Page: page})
+		return names, unanswered(err)
 	}
 }
 
 func (h *Handler) count(r *http.Request, q query) (any, error) {
 	of := gateway.Target{
 		Clients: q["client"], Users: q["user"], Groups: q["group"],
-		Endpoints: q["endpoint"],
-		Except:    gateway.Except{Clients: q["except_client"], Users: q["except_user"]},
+		Endpoints: q["endpoint"], Nodes: q["node"],
+		Except: gateway.Except{Clients: q["except_client"], Users: q["except_user"]},
 	}
 	of.All = len(of.Clients)+len(of.Users)+len(of.Groups) == 0
 	if err := h.checkTarget(&of); err != nil {
 		return nil, err
 	}
 	reach, err := h.g.Count(r.Context(), h.within(of))
-	return Result{Clients: &reach.Clients}, err
+	return Result{Clients: &reach.Clients, Missing: reach.Missing}, unanswered(err)
 }
 
-func (h *Handler) stats(_ *http.Request, q query) (any, error) {
-	return h.g.Stats(h.endpoints(q)...), nil
+// stats are those of one node, since there is no sum of how late time-outs come, or of
+// users.
+func (h *Handler) stats(r *http.Request, q query) (any, error) {
+	node := cmp.Or(q.one("node"), NodeSelf)
+	nodes, err := h.known([]string{node})
+	if err != nil {
+		return nil, err
+	}
+	all, _, err := h.g.AllStats(r.Context(), nodes, h.endpoints(q)...)
+	if len(all) == 0 {
+		return nil, unanswered(cmp.Or(err, fmt.Errorf("%w: %s", gateway.ErrNoAnswer, node)))
+	}
+	return all[0], nil
 }

@@ -5,29 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 )
 
 // maxKey is how many bytes an Idempotency-Key may have.
 const maxKey = 255
 
 // command answers a command, the same as before if its key is known.
-func (h *Handler) command(w http.ResponseWriter, r *http.Request, c *call, body []byte) error {
+func (h *Handler) command(w http.ResponseWriter, r *http.Request, request [sha256.Size]byte, run func() (any, error)) error {
 	key, err := h.key(r)
 	if err != nil {
 		return err
 	}
 	if key == "" {
-		answer, err := c.command(body)
+		answer, err := run()
 		if err != nil {
 			return err
 		}
 		return Answer(w, r, http.StatusOK, answer)
 	}
-	known, begun := h.o.Replay.begin(replayKey{h.o.Scope, h.g.Name(), key}, fingerprint(c, body))
+	known, begun := h.o.Replay.begin(replayKey{h.o.Scope, h.g.Name(), key}, request)
 	switch {
 	case begun != nil:
-		return h.first(w, r, c, body, begun)
-	case known.request != fingerprint(c, body):
+		return h.first(w, r, begun, run)
+	case known.request != request:
 		return failed(http.StatusUnprocessableEntity, CodeKeyReused, "Idempotency-Key %.50q belongs to another request", key)
 	case !known.answered:
 		return failed(http.StatusConflict, CodeKeyInUse, "the first request with Idempotency-Key %.50q is still being answered", key)
@@ -38,7 +39,7 @@ func (h *Handler) command(w http.ResponseWriter, r *http.Request, c *call, body 
 }
 
 // first does a command and remembers the answer, unless nothing was done.
-func (h *Handler) first(w http.ResponseWriter, r *http.Request, c *call, body []byte, begun *remembered) error {
+func (h *Handler) first(w http.ResponseWriter, r *http.Request, begun *remembered, run func() (any, error)) error {
 	remember := false
 	defer func() {
 		if !remember { // also after a panic
@@ -46,7 +47,7 @@ func (h *Handler) first(w http.ResponseWriter, r *http.Request, c *call, body []
 		}
 	}()
 	status := http.StatusOK
-	answer, err := c.command(body)
+	answer, err := run()
 	if err != nil {
 		if _, changed := errors.AsType[*partial](err); !changed {
 			return err
@@ -87,6 +88,6 @@ func (h *Handler) key(r *http.Request) (string, error) {
 }
 
 // fingerprint tells requests apart that come with the same key.
-func fingerprint(c *call, body []byte) [sha256.Size]byte {
-	return sha256.Sum256(fmt.Appendf(nil, "%s %s\n%s", c.method, c.path, body))
+func fingerprint(c *call, q query, body []byte) [sha256.Size]byte {
+	return sha256.Sum256(fmt.Appendf(nil, "%s %s?%s\n%s", c.method, c.path, url.Values(q).Encode(), body))
 }

@@ -28,7 +28,7 @@ func TestKeyInUseIsAConflict(t *testing.T) {
 		h.ServeHTTP(w, r)
 		return w
 	}
-	_, begun := h.o.Replay.begin(replayKey{"s", g.Name(), "k"}, fingerprint(&call{method: http.MethodPost, path: "/send"}, []byte(body)))
+	_, begun := h.o.Replay.begin(replayKey{"s", g.Name(), "k"}, fingerprint(&call{method: http.MethodPost, path: "/send"}, nil, []byte(body)))
 	if w := post(body); w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), CodeKeyInUse) || w.Header().Get("Retry-After") != "1" {
 		t.Errorf("while the first is answered: %d %v %s", w.Code, w.Header(), w.Body)
 	}
@@ -53,7 +53,7 @@ func TestPanicFreesTheKey(t *testing.T) {
 	r.Header.Set("Idempotency-Key", "k")
 	func() {
 		defer func() { _ = recover() }()
-		_ = h.command(httptest.NewRecorder(), r, &call{command: func([]byte) (any, error) { panic("x") }}, nil)
+		_ = h.command(httptest.NewRecorder(), r, [32]byte{}, func() (any, error) { panic("x") })
 	}()
 	if n := len(h.o.Replay.answers); n != 0 {
 		t.Errorf("%d keys are in use", n)

@@ -327,7 +327,8 @@ func TestSchemasHaveTheFieldsOfTheTypes(t *testing.T) {
 		"CloseCount": reflect.TypeFor[gateway.CloseCount](), "Durations": reflect.TypeFor[gateway.Durations](),
 		"DurationBucket": reflect.TypeFor[gateway.DurationBucket](), "Event": reflect.TypeFor[gateway.Event](),
 		"Missed": reflect.TypeFor[httpapi.Missed](), "Heartbeat": reflect.TypeFor[httpapi.Heartbeat](),
-		"State": reflect.TypeFor[httpapi.State](),
+		"State": reflect.TypeFor[httpapi.State](), "NodeStates": reflect.TypeFor[httpapi.NodeStates](), "NodeState": reflect.TypeFor[httpapi.NodeState](),
+		"Nodes": reflect.TypeFor[httpapi.Nodes](), "Node": reflect.TypeFor[httpapi.Node](),
 	}
 	d, err := document()
 	if err != nil {

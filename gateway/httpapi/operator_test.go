@@ -340,3 +340,76 @@ func TestOperatorsCallsAreForOperators(t *testing.T) {
 		tn.listed("/clients", "ann", "bob1", "bob2", "eve")
 	})
 }
+
+// leave waits for clients to be closed with a code, and answers.
+func (tn *town) leave(code int, who ...string) {
+	tn.t.Helper()
+	for _, w := range who {
+		tn.conns[w].WantClose(code)
+		_ = tn.conns[w].Net.Close()
+	}
+}
+
+// One machine is emptied from another; all of them only by who says all.
+func TestNodesAreDrainedFromAnywhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ts := newTowns(t, httpapi.Options{Operator: true})
+		done := make(chan reply)
+		drain := func(query, body string) {
+			go func() { done <- ask(ts.west.api, http.MethodPost, "/drain"+ts.west.fill(query), body) }()
+		}
+		state := func(node string, draining bool, clients int) string {
+			return fmt.Sprintf(`{"node": %q, "draining": %t, "clients": %d}`, ts.west.id(node), draining, clients)
+		}
+		want := func(got reply, want string) {
+			t.Helper()
+			if got.status != http.StatusOK || !sameJSON(t, got.body, want) {
+				t.Errorf("answered %d %s, want %s", got.status, got.body, want)
+			}
+		}
+		both := func(draining bool, west, east int) string {
+			first, second := state("west", draining, west), state("east", draining, east)
+			if ts.west.id("east") < ts.west.id("west") {
+				first, second = second, first
+			}
+			return `{"nodes": [` + first + `, ` + second + `]}`
+		}
+		drain("?node={east}", `{"restart": true}`)
+		ts.east.leave(gateway.CloseServiceRestart, "cyd", "dan")
+		want(<-done, `{"nodes": [`+state("east", true, 0)+`]}`)
+		ts.east.Refused(http.StatusServiceUnavailable, "/chat?as=late")
+		if ts.west.Gateway.Draining() {
+			t.Error("the node that was asked is drained, too")
+		}
+		want(ts.west.ask(http.MethodPost, "/resume?node={east}", ""), `{"nodes": [`+state("east", false, 0)+`]}`)
+		ts.east.connect("/chat?as=late")
+
+		drain("?node=all", "")
+		ts.west.leave(gateway.CloseGoingAway, "ann", "bob1", "bob2", "eve")
+		ts.east.leave(gateway.CloseGoingAway, "late")
+		want(<-done, both(true, 0, 0))
+		want(ts.west.ask(http.MethodPost, "/resume?node=all", ""), both(false, 0, 0))
+
+		// Who does not leave is in the answer.
+		ts.west.connect("/chat?as=stays")
+		drain("?node=self&node={east}&node={west}", `{"timeout": "100ms"}`)
+		want(<-done, both(true, 1, 0))
+		want(ts.west.ask(http.MethodPost, "/resume", ""), `{"draining": false, "clients": 1}`)
+		if !ts.east.Gateway.Draining() {
+			t.Error("without a node, others are resumed")
+		}
+
+		// And so is a node that says nothing.
+		ts.broker.Cut(ts.east.Gateway.Node())
+		got := ts.west.ask(http.MethodPost, "/resume?node={east}&node=self", "")
+		var states httpapi.NodeStates
+		if err := json.Unmarshal([]byte(got.body), &states); err != nil || len(states.Nodes) != 2 {
+			t.Fatalf("answered %d %s (%v)", got.status, got.body, err)
+		}
+		for _, s := range states.Nodes {
+			if silent := s.Node == ts.west.id("east"); silent != (s.Error != nil) || silent && s.Error.Code != httpapi.CodeNoAnswer {
+				t.Errorf("of node %s it says %+v", s.Node, s.Error)
+			}
+		}
+	})
+}

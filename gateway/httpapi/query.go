@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -64,6 +65,19 @@ func (q query) number(name string) (int, error) {
 		return 0, invalid(CodeInvalidQuery, "%s: %.50q is no whole number", name, text)
 	}
 	return n, nil
+}
+
+// duration returns 0 if the parameter is missing.
+func (q query) duration(name string, most time.Duration) (time.Duration, error) {
+	text := q.one(name)
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 || d > most {
+		return 0, invalid(CodeInvalidQuery, "%s: %.50q, allowed are durations like \"500ms\" up to %s", name, text, most)
+	}
+	return d, nil
 }
 
 func (q query) flag(name string) (bool, error) {

@@ -32,6 +32,20 @@ type town struct {
 // /chat and eve to /other; ann, bob1 and eve are in room:1, bob2 in room:2, and
 // eve in secret, too.
 func newTown(t testing.TB, o httpapi.Options) *town {
+	tn := emptyTown(t, gateway.Options{Logger: gatewaytest.Logger(t)}, o)
+	tn.populate()
+	return tn
+}
+
+func (tn *town) populate() {
+	tn.connect("/chat?as=ann&user=7&group=room:1")
+	tn.connect("/chat?as=bob1&user=8&group=room:1")
+	tn.connect("/chat?as=bob2&user=8&group=room:2")
+	tn.connect("/other?as=eve&user=eve&group=room:1&group=secret", "From-IP: 2001:db8::1")
+}
+
+// emptyTown has nobody in it.
+func emptyTown(t testing.TB, of gateway.Options, o httpapi.Options) *town {
 	tn := &town{t: t, conns: make(map[string]*gatewaytest.Client), ids: make(map[string]string)}
 	logic := &gatewaytest.Recorder{Connect: func(c *gateway.Client, r *http.Request) error {
 		q := r.URL.Query()
@@ -48,14 +62,10 @@ func newTown(t testing.TB, o httpapi.Options) *town {
 		}
 		return c.Join(q["group"]...)
 	}}
-	tn.Server = gatewaytest.Serve(t,
+	tn.Server = gatewaytest.ServeOptions(t, of,
 		gatewaytest.Endpoint(t, "chat", gateway.EndpointOptions{Logic: logic}),
 		gatewaytest.Endpoint(t, "other", gateway.EndpointOptions{Logic: logic}))
 	tn.api = httpapi.New(tn.Gateway, o)
-	tn.connect("/chat?as=ann&user=7&group=room:1")
-	tn.connect("/chat?as=bob1&user=8&group=room:1")
-	tn.connect("/chat?as=bob2&user=8&group=room:2")
-	tn.connect("/other?as=eve&user=eve&group=room:1&group=secret", "From-IP: 2001:db8::1")
 	return tn
 }
 

@@ -249,7 +249,7 @@ func (b *Broker) connect() *session {
 		b.mu.Lock()
 		servers := slices.Clone(b.servers)
 		b.mu.Unlock()
-		rand.Shuffle(len(servers), func(i, j int) { servers[i], servers[j] = servers[j], servers[i] })
+		rand.Shuffle(len(servers), func(i, j int) { servers[i], servers[j] = servers[j], servers[i] }) //nolint:gosec // spreads load, no secret
 		errs, refused := make([]error, 0, len(servers)), true
 		for _, at := range servers {
 			s, err := b.dial(b.closing, at)

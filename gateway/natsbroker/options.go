@@ -198,11 +198,11 @@ func checkNames(o *Options) error {
 		o.Prefix = DefaultPrefix
 	}
 	if len(o.Prefix) > maxPrefix {
-		return fmt.Errorf("Prefix %.32q... has %d bytes, allowed are %d", o.Prefix, len(o.Prefix), maxPrefix)
+		return fmt.Errorf("the Prefix %.32q... has %d bytes, allowed are %d", o.Prefix, len(o.Prefix), maxPrefix)
 	}
 	for token := range strings.SplitSeq(o.Prefix, ".") {
-		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r > 127 || !isPlain(byte(r)) }) {
-			return fmt.Errorf("Prefix %q: allowed are ASCII letters, digits, - and _, and single dots in between", o.Prefix)
+		if token == "" || encodeName(token) != token {
+			return fmt.Errorf("the Prefix %q: allowed are ASCII letters, digits, - and _, and single dots in between", o.Prefix)
 		}
 	}
 	return nil
@@ -227,7 +227,7 @@ func checkAuthentication(o *Options) error {
 		return fmt.Errorf("%s are given: only one way to authenticate is allowed", strings.Join(given, " and "))
 	}
 	if o.User == "" && o.Password != "" {
-		return errors.New("Password is given without User")
+		return errors.New("a Password is given without User")
 	}
 	if o.CredentialsFile != "" {
 		if _, err := readCredentials(o.CredentialsFile); err != nil {

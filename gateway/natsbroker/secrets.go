@@ -22,7 +22,7 @@ type credentials struct {
 
 // readCredentials reads a .creds file.
 func readCredentials(file string) (credentials, error) {
-	content, err := os.ReadFile(file)
+	content, err := os.ReadFile(file) //nolint:gosec // the operator names it
 	if err != nil {
 		return credentials{}, err
 	}
@@ -38,7 +38,7 @@ func readCredentials(file string) (credentials, error) {
 
 // readSeed reads a file with the seed of a user's nkey.
 func readSeed(file string) (nkeys.KeyPair, error) {
-	content, err := os.ReadFile(file)
+	content, err := os.ReadFile(file) //nolint:gosec // the operator names it
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func userKey(file string, content []byte) (nkeys.KeyPair, error) {
 }
 
 func readCAs(file string) (*x509.CertPool, error) {
-	content, err := os.ReadFile(file)
+	content, err := os.ReadFile(file) //nolint:gosec // the operator names it
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +92,10 @@ func (o *Options) authenticate(n *nats.Options) error {
 
 // secure says whom to trust, and shows a certificate. Files are read now.
 func (o *Options) secure(n *nats.Options, at server) error {
+	n.Secure = o.TLS != TLS{} || strings.HasPrefix(at.url, "tls:") || strings.HasPrefix(at.url, "wss:")
+	if !n.Secure && isWebSocket(at.url) {
+		return nil // nats.go takes a TLSConfig for a wish there
+	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.TLS.ServerName}
 	if config.ServerName == "" {
 		config.ServerName = at.name
@@ -110,7 +114,6 @@ func (o *Options) secure(n *nats.Options, at server) error {
 		config.Certificates = []tls.Certificate{pair}
 	}
 	n.TLSConfig = config
-	n.Secure = o.TLS != TLS{} || strings.HasPrefix(at.url, "tls:") || strings.HasPrefix(at.url, "wss:")
 	return nil
 }
 
@@ -131,6 +134,15 @@ func isRefusal(err error) bool {
 	var alert tls.AlertError
 	var remote *net.OpError
 	return errors.As(err, &alert) || errors.As(err, &remote) && remote.Op == "remote error"
+}
+
+// explain adds what an error does not say. With TLS 1.3 a server hears of the client's
+// certificate when the client is through already: its alert may be lost as it hangs up.
+func explain(err error) error {
+	if errors.Is(err, nats.ErrTLS) && strings.Contains(err.Error(), "closed by remote after TLS handshake") {
+		return fmt.Errorf("%w: the server may demand a client certificate, or another one", err)
+	}
+	return err
 }
 
 // discovered names a server that another has told of. By its address alone its

@@ -72,7 +72,7 @@ func (b *Broker) dial(ctx context.Context, at server) (*session, error) {
 		err = s.dialer.failed()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", at.url, err)
+		return nil, fmt.Errorf("%s: %w", at.url, explain(err))
 	}
 	return s, nil
 }
@@ -99,7 +99,7 @@ func (s *session) why() error {
 // dialer makes a session's connection, and holds it, so that it can be cut: nats.go
 // waits for a write that is under way before it closes one.
 type dialer struct {
-	ctx     context.Context //nolint:containedctx // nats.CustomDialer has none
+	ctx     context.Context // nats.CustomDialer has none
 	timeout time.Duration
 
 	mu   sync.Mutex

@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -133,7 +132,7 @@ var options = map[string]option{
 	"receive_buffer":  size("receive_buffer", func(n *NATS) *int64 { return &n.ReceiveBuffer }),
 	"required": {"[<timeout>]", 0, 1, func(n *NATS, d *caddyfile.Dispenser, args []string) (err error) {
 		if len(args) == 0 {
-			args = []string{time.Duration(DefaultRequiredTimeout).String()}
+			args = []string{DefaultRequiredTimeout.String()}
 		}
 		n.Required, err = durationOf(d, "required", args[0])
 		return err

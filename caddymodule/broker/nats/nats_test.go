@@ -266,7 +266,7 @@ func FuzzOptions(f *testing.F) {
 			}
 			return
 		}
-		config, err := json.Marshal(n)
+		config, err := json.Marshal(n) //nolint:gosec // made up
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -277,7 +277,7 @@ func FuzzOptions(f *testing.F) {
 		if err := back.check(); err != nil {
 			t.Errorf("%s is refused as JSON: %v", config, err)
 		}
-		again, err := json.Marshal(back)
+		again, err := json.Marshal(back) //nolint:gosec // made up
 		if err != nil || !bytes.Equal(again, config) {
 			t.Errorf("%s became %s (%v)", config, again, err)
 		}

@@ -21,8 +21,10 @@ func (n *NATS) check() error {
 		name  string
 		value caddy.Duration
 	}{
-		{"connect_timeout", n.ConnectTimeout}, {"reconnect_wait", n.ReconnectWait},
-		{"ping_interval", n.PingInterval}, {"required", n.Required},
+		{"connect_timeout", n.ConnectTimeout},
+		{"reconnect_wait", n.ReconnectWait},
+		{"ping_interval", n.PingInterval},
+		{"required", n.Required},
 	} {
 		if d.value < 0 {
 			return fmt.Errorf("%s %s: allowed are positive durations", d.name, time.Duration(d.value))

@@ -77,10 +77,11 @@ func (a *answer) admit(c *gateway.Client) error {
 }
 
 // do does commands. One that cannot be done is logged, and the others are done all
-// the same.
+// the same. That other nodes could not be reached is said by the gateway, once.
 func (b *backend) do(g *gateway.Gateway, commands []gateway.Command, about []any) {
 	for i := range commands {
-		if _, err := g.Do(&commands[i]); err != nil {
+		_, err := g.Do(&commands[i])
+		if err = gateway.Failure(err); err != nil {
 			b.logError("command of the backend's answer failed", append([]any{"command", i, "error", err.Error()}, about...)...)
 		}
 	}

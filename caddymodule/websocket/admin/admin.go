@@ -35,9 +35,10 @@ const CodeUnknownGateway = "unknown_gateway"
 // API serves the calls of package httpapi, those for operators included, on Caddy's
 // admin endpoint:
 //
-//	/websocket/             the gateways and their figures
+//	/websocket/             the gateways and their figures; with ?node= those of other nodes
 //	/websocket/clients ...  the calls, for the gateway that ?gateway= names, or `default`
-//	/websocket/drain        for all gateways, unless ?gateway= names one
+//	/websocket/drain        for all gateways, unless ?gateway= names one; on this node, unless
+//	                        ?node= names others
 //	/websocket/resume       likewise
 //
 // Who may reach them is the admin endpoint's to decide. The module has no
@@ -46,6 +47,8 @@ type API struct {
 	once  sync.Once
 	ended context.Context // done when the admin server of this instance is shut down
 	end   context.CancelFunc
+
+	gateways func() map[string]*gateway.Gateway // those of this process, by name
 
 	mu       sync.Mutex
 	handlers map[handlerKey]http.Handler // guarded by mu
@@ -68,7 +71,7 @@ func (*API) CaddyModule() caddy.ModuleInfo {
 // Provision is called once for each admin server.
 func (a *API) Provision(ctx caddy.Context) error {
 	a.ended, a.end = context.WithCancel(context.Background()) //nolint:gosec // endWith has it called
-	a.handlers = make(map[handlerKey]http.Handler)
+	a.gateways, a.handlers = websocket.Gateways, make(map[handlerKey]http.Handler)
 	// A configuration that fails early has replaced the admin endpoint all the same:
 	// what it serves must have the metrics of the gateways that go on.
 	return websocket.RegisterMetrics(ctx)
@@ -88,7 +91,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	r = rest
-	gateways := websocket.Gateways()
+	gateways := a.gateways()
 	if r.URL.Path == "/" {
 		listGateways(w, r, name, gateways)
 		return nil
@@ -186,27 +189,58 @@ func listGateways(w http.ResponseWriter, r *http.Request, name string, gateways 
 			fmt.Sprintf("%.20q is no method of this call: allowed are GET, HEAD", r.Method))
 		return
 	}
-	if r.URL.RawQuery != "" {
-		httpapi.Refuse(w, r, http.StatusBadRequest, httpapi.CodeInvalidQuery, "unknown parameter: allowed is gateway")
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	nodes := query["node"]
+	delete(query, "node")
+	if err != nil || len(query) > 0 {
+		httpapi.Refuse(w, r, http.StatusBadRequest, httpapi.CodeInvalidQuery, "unknown parameter: allowed are gateway, node")
 		return
 	}
-	if name != "" && gateways[name] == nil {
-		httpapi.Refuse(w, r, http.StatusNotFound, CodeUnknownGateway, unknown(name, gateways))
+	if name != "" {
+		if gateways[name] == nil {
+			httpapi.Refuse(w, r, http.StatusNotFound, CodeUnknownGateway, unknown(name, gateways))
+			return
+		}
+		gateways = map[string]*gateway.Gateway{name: gateways[name]}
+	}
+	named, err := perGateway(nodes, gateways)
+	if err != nil {
+		refuseNodes(w, r, err)
 		return
 	}
 	answer := Gateways{Gateways: []gateway.Stats{}}
 	for _, n := range slices.Sorted(maps.Keys(gateways)) {
-		if name == "" || n == name {
+		if len(nodes) == 0 {
 			answer.Gateways = append(answer.Gateways, gateways[n].Stats())
+			continue
 		}
+		if len(named[n]) == 0 {
+			continue
+		}
+		stats, missing := statsOf(r.Context(), gateways[n], named[n])
+		answer.Gateways = append(answer.Gateways, stats...)
+		answer.Missing = append(answer.Missing, missing...)
 	}
 	_ = httpapi.Answer(w, r, http.StatusOK, answer) // it can be encoded
 }
 
+// refuseNodes answers with an error of perGateway.
+func refuseNodes(w http.ResponseWriter, r *http.Request, err error) {
+	if _, ok := errors.AsType[unknownNodeError](err); ok {
+		httpapi.Refuse(w, r, http.StatusNotFound, httpapi.CodeUnknownNode, err.Error())
+		return
+	}
+	httpapi.Refuse(w, r, http.StatusBadRequest, httpapi.CodeInvalidQuery, err.Error())
+}
+
 // Gateways is the answer to GET /websocket/.
 type Gateways struct {
-	// Gateways are ordered by name. There is none if no websocket is configured.
+	// Gateways are ordered by name, and then by node if nodes are named: otherwise there
+	// is this one. There is none if no websocket is configured.
 	Gateways []gateway.Stats `json:"gateways"`
+
+	// Missing are nodes that did not answer.
+	Missing []string `json:"missing,omitempty"`
 }
 
 // unknown says which gateways there are.

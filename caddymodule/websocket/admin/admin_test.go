@@ -52,7 +52,11 @@ func TestCallsAreForTheGatewayThatIsNamed(t *testing.T) {
 		"/websocket/count?gateway=%zz":       `gateway: invalid URL escape`,
 		"/websocket/count?gateway=else":      `"code":"unknown_gateway","message":"there is no gateway \"else\": there are default, other"`,
 		"/websocket/?gateway=else":           `there are default, other`,
-		"/websocket/?gatway=other":           `unknown parameter: allowed is gateway`,
+		"/websocket/?gatway=other":           `unknown parameter: allowed are gateway, node`,
+		"/websocket/?node=x":                 `"code":"unknown_node","message":"no node \"x\" is known: there are `,
+		"/websocket/?node=all&node=self":     `node: all stands alone`,
+		"/websocket/count?node=x":            `"code":"unknown_node"`,
+		"/websocket/nodes?gateway=other":     `"clients":1,"self":true`,
 		"/websocket/no-such-call":            `"code":"unknown_call"`,
 	} {
 		if _, body := s.ask(http.MethodGet, path, ""); !strings.Contains(body, want) {

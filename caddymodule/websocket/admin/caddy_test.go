@@ -238,8 +238,9 @@ func command(ctx context.Context, stdin io.Reader, out, errs io.Writer, args ...
 	switch {
 	case err == nil:
 		return 0
-	case err.Error() == "exiting with status 2": // what Caddy makes an exit code of
-		return 2
+	case strings.HasPrefix(err.Error(), "exiting with status "): // what Caddy makes an exit code of
+		_, _ = fmt.Sscanf(err.Error(), "exiting with status %d", &code)
+		return code
 	}
 	return 1
 }

@@ -28,7 +28,7 @@ func TestUnreachableServerIsExplained(t *testing.T) {
 	}
 	nobody := listener.Addr().String()
 	listener.Close()
-	for _, line := range []string{"list", "list users", "show a", "stats", "send --all a", "close --all", "tail", "drain", "drain --resume"} {
+	for _, line := range []string{"list", "list users", "show a", "stats", "nodes", "send --all a", "close --all", "tail", "drain", "drain --resume"} {
 		got := runCommand(t, "", append(strings.Fields(line), "--address", nobody)...)
 		if got.code != 1 || got.out != "" || !strings.Contains(got.errs, nobody) || !strings.Contains(got.errs, "is Caddy running?") || !strings.Contains(got.errs, "--address") {
 			t.Errorf("caddy websocket %s: %s", line, got)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -30,13 +31,23 @@ that has it.
 What clients have chosen themselves, like names and messages, is printed with
 control characters escaped.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.`,
+Where a broker joins several servers, the nodes, each command is about the clients
+of all of them, whichever is asked; --node narrows. drain and tail are about the
+one that is asked.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done or shown in part: a node did
+not answer, or none but the one that was asked could be reached.`,
 		CobraFunc: setUp,
 	})
 }
 
-// exitUsage is the exit code for a command line that makes no sense.
-const exitUsage = 2
+const (
+	// exitUsage is the exit code for a command line that makes no sense.
+	exitUsage = 2
+
+	// exitIncomplete is the exit code for what was done or shown, but not for all nodes.
+	exitIncomplete = 3
+)
 
 // setUp completes the command `websocket`. Caddy calls it once for each command
 // line that it builds.
@@ -52,7 +63,7 @@ func setUp(root *cobra.Command) {
 		return usage("unknown command %q: there are %s", args[0], strings.Join(commandNames(cmd), ", "))
 	})
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return finish(cmd, usage("%w", err)) })
-	root.AddCommand(listCommand(), showCommand(), statsCommand(), sendCommand(), closeCommand(),
+	root.AddCommand(listCommand(), showCommand(), statsCommand(), nodesCommand(), sendCommand(), closeCommand(),
 		tailCommand(), drainCommand(), connectCommand())
 }
 
@@ -84,11 +95,19 @@ func finish(cmd *cobra.Command, err error) error {
 	}
 	cmd.SilenceErrors = true
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", cmd.CommandPath(), safe(err.Error()))
+	if _, ok := errors.AsType[incompleteError](err); ok {
+		return exit(cmd, exitIncomplete)
+	}
 	if _, ok := errors.AsType[usageError](err); !ok {
 		return err // exit code 1
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "Try: %s --help\n", cmd.CommandPath())
-	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return exitUsage, nil })(cmd, nil)
+	return exit(cmd, exitUsage)
+}
+
+// exit returns what Caddy makes an exit code of.
+func exit(cmd *cobra.Command, code int) error {
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(cmd, nil)
 }
 
 // flag returns the value of a flag that the command has.
@@ -98,6 +117,17 @@ func flag[T any](get func(name string) (T, error), name string) T {
 		panic(err) // a mistake of ours
 	}
 	return v
+}
+
+// names returns the values of a flag that narrows, or names somebody. An empty one is an
+// error: a variable of a script that is not set must not make everybody of one node.
+func names(cmd *cobra.Command, name string) ([]string, error) {
+	values := flag(cmd.Flags().GetStringArray, name)
+	// pflag makes no value of a single empty one.
+	if cmd.Flags().Changed(name) && len(values) == 0 || slices.Contains(values, "") {
+		return nil, usage("--%s: the name is empty", name)
+	}
+	return values, nil
 }
 
 // interruptible returns a context that ends when the command is told to: Ctrl-C.

@@ -13,7 +13,7 @@ import (
 // before anybody is closed.
 func TestWrongUsageIsExitCode2(t *testing.T) {
 	for _, tt := range []struct{ line, want string }{
-		{"lst", `unknown command "lst": there are close, connect, drain, list, send, show, stats, tail`},
+		{"lst", `unknown command "lst": there are close, connect, drain, list, nodes, send, show, stats, tail`},
 		{"list --nobody", "unknown flag: --nobody"},
 		{"list people", "allowed are clients, users, groups"},
 		{"list clients users", "allowed are clients, users, groups"},
@@ -37,6 +37,16 @@ func TestWrongUsageIsExitCode2(t *testing.T) {
 		{"close --all --reason \xff", "not UTF-8"},
 		{"tail /chat", `unexpected argument "/chat"`},
 		{"tail --payload -1", "--payload -1"},
+		{"drain --node all --node self", "--node all stands alone"},
+		{"nodes all", `unexpected argument "all"`},
+		{"list --node=", "--node: the name is empty"},
+		{"stats --node=", "--node: the name is empty"},
+		{"send --all --node= hello", "--node: the name is empty"},
+		{"close --node self", "nobody is named"},
+		{"close --all --endpoint=", "--endpoint: the name is empty"},
+		{"close --all --except-user= --except-user 7", "--except-user: the name is empty"},
+		{"send --user= hello", "--user: the name is empty"},
+		{"list --endpoint=", "--endpoint: the name is empty"},
 		{"drain now", `unexpected argument "now"`},
 		{"drain --resume --restart", "--resume stands alone"},
 		{"drain --resume --timeout 1s", "--resume stands alone"},
@@ -62,7 +72,7 @@ func TestWrongUsageIsExitCode2(t *testing.T) {
 
 // Help is where people look first: each command has some, with examples.
 func TestEachCommandHasHelpWithExamples(t *testing.T) {
-	for _, name := range []string{"", "list", "show", "stats", "send", "close", "tail", "drain", "connect"} {
+	for _, name := range []string{"", "list", "show", "stats", "nodes", "send", "close", "tail", "drain", "connect"} {
 		got := runCommand(t, "", slices.DeleteFunc([]string{name, "--help"}, func(s string) bool { return s == "" })...)
 		if got.code != 0 || !strings.Contains(got.out, "Examples:\n  $ caddy websocket") || got.errs != "" {
 			t.Errorf("caddy websocket %s --help: %s", name, got)

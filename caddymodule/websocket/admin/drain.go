@@ -5,10 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-websocket/caddy-websocket/gateway/httpapi"
 )
 
 func drainCommand() *cobra.Command {
@@ -22,13 +27,16 @@ by close_rate and drain_timeout of the configuration: with 1001, or with 1012 if
 --timeout at most; clients that are left then are exit code 1.
 
 The server refuses handshakes until it is restarted or told to --resume, through
-reloads, too. All gateways are drained unless --gateway names one.`,
+reloads, too. All gateways are drained unless --gateway names one, but only on the
+node that is asked: --node names others, and --node all is every one.`,
 		Example: `  $ caddy websocket drain --restart && systemctl restart caddy
   $ caddy websocket drain --timeout 2m
+  $ caddy websocket drain --node "$node"
   $ caddy websocket drain --resume`,
 		RunE: run(drain),
 	}
 	adminFlags(cmd)
+	nodeFlag(cmd, "This node, and not the one that is asked; all for every one")
 	f := cmd.Flags()
 	f.Bool("restart", false, "Close with 1012, service restart, instead of 1001, going away")
 	f.Duration("timeout", 30*time.Second, "How long to wait until all clients are gone, at most 1h")
@@ -54,6 +62,13 @@ func drain(cmd *cobra.Command, args []string) error {
 	case timeout <= 0 || timeout > time.Hour:
 		return usage("--timeout %s: allowed are durations up to 1h", timeout)
 	}
+	nodes, err := nodeQuery(cmd)
+	if err != nil {
+		return err
+	}
+	if names := nodes["node"]; len(names) > 1 && slices.Contains(names, httpapi.NodeAll) {
+		return usage("--node all stands alone")
+	}
 	c, err := newCaller(cmd)
 	if err != nil {
 		return err
@@ -63,16 +78,19 @@ func drain(cmd *cobra.Command, args []string) error {
 	if resume {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
-		states, err := c.operate(ctx, "/resume", struct{}{})
+		states, err := c.operate(ctx, "/resume", nodes, struct{}{})
 		if err != nil {
 			return err
 		}
-		return printStates(cmd, states, "accepts handshakes, %s connected")
+		if err := printStates(cmd, states, "accepts handshakes, %s connected"); err != nil {
+			return err
+		}
+		return complete(silent(states))
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout+callTimeout)
 	defer cancel()
-	progress := c.progress(cmd)
-	states, err := c.operate(ctx, "/drain", drainRequest{restart, timeout.String()})
+	progress := c.progress(cmd, nodes)
+	states, err := c.operate(ctx, "/drain", nodes, drainRequest{restart, timeout.String()})
 	progress()
 	if err != nil {
 		if cmd.Context().Err() == nil && errors.Is(err, context.Canceled) {
@@ -90,27 +108,36 @@ func drain(cmd *cobra.Command, args []string) error {
 	if left > 0 {
 		return fmt.Errorf("%s left after %s: they are being closed, and handshakes are refused", count(left, "client is", "clients are"), timeout)
 	}
-	return nil
+	return complete(silent(states))
+}
+
+// silent returns the nodes that did not answer.
+func silent(states []GatewayState) (nodes []string) {
+	for _, s := range states {
+		if s.Node != "" && s.Error != nil {
+			nodes = append(nodes, s.Node)
+		}
+	}
+	return nodes
 }
 
 // operate makes a call that answers with the state of one gateway or all.
-func (c *caller) operate(ctx context.Context, path string, body any) ([]GatewayState, error) {
+func (c *caller) operate(ctx context.Context, path string, query url.Values, body any) ([]GatewayState, error) {
 	var answer struct {
 		States
-		GatewayState
+		stateAnswer
 	}
-	if err := c.callFor(ctx, http.MethodPost, path, nil, body, &answer); err != nil {
+	if err := c.callFor(ctx, http.MethodPost, path, maps.Clone(query), body, &answer); err != nil {
 		return nil, err
 	}
 	if answer.Gateways != nil {
 		return answer.Gateways, nil
 	}
-	answer.Gateway = c.gateway
-	return []GatewayState{answer.GatewayState}, nil
+	return answer.states(c.gateway), nil
 }
 
 // progress prints every second how many clients are left, until it is told to stop.
-func (c *caller) progress(cmd *cobra.Command) (stop func()) {
+func (c *caller) progress(cmd *cobra.Command, nodes url.Values) (stop func()) {
 	ctx, cancel := context.WithCancel(cmd.Context())
 	done := make(chan struct{})
 	go func() {
@@ -124,7 +151,7 @@ func (c *caller) progress(cmd *cobra.Command) (stop func()) {
 				return
 			}
 			var now Gateways
-			if c.call(ctx, http.MethodGet, "/", nil, nil, &now) != nil {
+			if c.call(ctx, http.MethodGet, "/", maps.Clone(nodes), nil, &now) != nil {
 				continue // the call itself will say what is wrong
 			}
 			left := 0
@@ -151,11 +178,15 @@ func printStates(cmd *cobra.Command, states []GatewayState, format string) error
 			fmt.Fprintf(cmd.OutOrStdout(), "%s\n", safeJSON(line))
 			continue
 		}
+		what := "gateway " + safe(s.Gateway)
+		if s.Node != "" {
+			what += ", node " + safe(s.Node)
+		}
 		if s.Error != nil {
-			fmt.Fprintf(cmd.OutOrStdout(), "gateway %s: %s\n", safe(s.Gateway), safe(s.Error.Message))
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", what, safe(s.Error.Message))
 			continue
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "gateway %s "+format+"\n", safe(s.Gateway), count(s.Clients, "client", "clients"))
+		fmt.Fprintf(cmd.OutOrStdout(), "%s "+format+"\n", what, count(s.Clients, "client", "clients"))
 	}
 	return nil
 }

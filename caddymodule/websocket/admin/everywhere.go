@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync"
 
@@ -22,9 +23,14 @@ type States struct {
 // GatewayState is what has become of one gateway.
 type GatewayState struct {
 	Gateway string `json:"gateway"`
+
+	// Node is set if nodes were named.
+	Node string `json:"node,omitempty"`
+
 	httpapi.State
 
-	// Error is set if the gateway has refused, because it has ended.
+	// Error is set if the gateway has refused, because it has ended, or the node does
+	// not answer.
 	Error *httpapi.Error `json:"error,omitempty"`
 }
 
@@ -39,11 +45,25 @@ func (a *API) everywhere(w http.ResponseWriter, r *http.Request, gateways map[st
 		httpapi.Refuse(w, r, http.StatusBadRequest, httpapi.CodeMalformed, fmt.Sprintf("reading the body: %v", err))
 		return
 	}
+	query, _ := url.ParseQuery(r.URL.RawQuery) // with an error it is refused by all of them
+	nodes, err := perGateway(query["node"], gateways)
+	if err != nil {
+		refuseNodes(w, r, err)
+		return
+	}
 	names := slices.Sorted(maps.Keys(gateways))
+	if len(query["node"]) > 0 {
+		names = slices.Sorted(maps.Keys(nodes))
+	}
 	answers := make([]*kept, len(names))
 	var all sync.WaitGroup
 	for i, name := range names {
 		each := r.Clone(r.Context())
+		if len(nodes[name]) > 0 {
+			own := maps.Clone(query)
+			own["node"] = nodes[name]
+			each.URL.RawQuery = own.Encode()
+		}
 		each.Body, each.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		answers[i] = &kept{status: http.StatusOK, header: make(http.Header)}
 		all.Go(func() {
@@ -58,12 +78,32 @@ func (a *API) everywhere(w http.ResponseWriter, r *http.Request, gateways map[st
 		_, _ = w.Write(answers[0].body.Bytes())
 		return
 	}
-	states := States{Gateways: make([]GatewayState, len(names))}
+	states := States{Gateways: []GatewayState{}}
 	for i, name := range names {
-		states.Gateways[i].Gateway = name
-		_ = json.Unmarshal(answers[i].body.Bytes(), &states.Gateways[i]) // it was encoded by us
+		var answer stateAnswer
+		_ = json.Unmarshal(answers[i].body.Bytes(), &answer) // it was encoded by us
+		states.Gateways = append(states.Gateways, answer.states(name)...)
 	}
 	_ = httpapi.Answer(w, r, http.StatusOK, states) // it can be encoded
+}
+
+// stateAnswer is the answer of one gateway: its state on this node, or on those that
+// were named.
+type stateAnswer struct {
+	httpapi.NodeStates
+	httpapi.State
+	Error *httpapi.Error `json:"error"`
+}
+
+func (a *stateAnswer) states(gateway string) []GatewayState {
+	if a.Nodes == nil {
+		return []GatewayState{{Gateway: gateway, State: a.State, Error: a.Error}}
+	}
+	all := make([]GatewayState, len(a.Nodes))
+	for i, n := range a.Nodes {
+		all[i] = GatewayState{gateway, n.Node, n.State, n.Error}
+	}
+	return all
 }
 
 // kept is an answer that is not sent yet.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-websocket/caddy-websocket/gateway"
+	"github.com/caddy-websocket/caddy-websocket/gateway/httpapi"
 )
 
 func listCommand() *cobra.Command {
@@ -24,7 +26,8 @@ func listCommand() *cobra.Command {
 		Long: `
 Lists clients in the order of their ids, or users or groups with how many clients
 each has. IN and OUT are messages from and to the client, QUEUE is what waits to be
-written to it. All conditions must hold; --endpoint may be repeated.`,
+written to it. All conditions must hold; --endpoint and --node may be repeated.
+Where there are several nodes, NODE says where a client is.`,
 		Example: `  $ caddy websocket list
   $ caddy websocket list --endpoint /chat --group room:7
   $ caddy websocket list --ip 203.0.113.7 --json | jq -r .id
@@ -34,6 +37,7 @@ written to it. All conditions must hold; --endpoint may be repeated.`,
 	adminFlags(cmd)
 	f := cmd.Flags()
 	f.StringArray("endpoint", nil, "Only clients of this endpoint")
+	nodeFlag(cmd, "Only clients of this node")
 	f.String("user", "", "Only clients of this user")
 	f.String("group", "", "Only members of this group")
 	f.String("ip", "", "Only clients with this real IP")
@@ -55,7 +59,13 @@ func list(cmd *cobra.Command, args []string) error {
 	if limit < 0 {
 		return usage("--limit %d: allowed are positive numbers, or 0 for all", limit)
 	}
-	query := url.Values{"endpoint": flag(f.GetStringArray, "endpoint")}
+	query, err := nodeQuery(cmd)
+	if err != nil {
+		return err
+	}
+	if query["endpoint"], err = names(cmd, "endpoint"); err != nil {
+		return err
+	}
 	for _, name := range []string{"user", "group", "ip", "prefix"} {
 		if !f.Changed(name) {
 			continue
@@ -72,7 +82,14 @@ func list(cmd *cobra.Command, args []string) error {
 	out := bufio.NewWriter(cmd.OutOrStdout())
 	p := printer{json: flag(f.GetBool, "json"), out: out}
 	if !p.json {
-		p.table = newTable(out, columns[what]...)
+		if p.nodes, err = c.shows(cmd, what, query["node"]); err != nil {
+			return err
+		}
+		columns := columns[what]
+		if p.nodes {
+			columns = slices.Insert(slices.Clone(columns), 1, "NODE")
+		}
+		p.table = newTable(out, columns...)
 	}
 	if err := p.pages(cmd, c, what, query, limit); err != nil {
 		return err
@@ -82,7 +99,20 @@ func list(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	}
-	return out.Flush()
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	return complete(p.missing)
+}
+
+// shows tells whether a list has several nodes' clients.
+func (c *caller) shows(cmd *cobra.Command, what string, nodes []string) (bool, error) {
+	if what != "clients" || len(nodes) == 1 {
+		return false, nil
+	}
+	var known httpapi.Nodes
+	err := c.call(cmd.Context(), http.MethodGet, "/nodes", nil, nil, &known)
+	return len(known.Nodes) > 1, err
 }
 
 var columns = map[string][]string{
@@ -93,9 +123,11 @@ var columns = map[string][]string{
 
 // printer prints the entries of lists.
 type printer struct {
-	json  bool
-	out   io.Writer
-	table *table // nil for JSON
+	json    bool
+	out     io.Writer
+	table   *table   // nil for JSON
+	nodes   bool     // a column says where each client is
+	missing []string // nodes that did not answer for a page, sorted
 }
 
 // pages prints page after page, up to limit entries if it is not 0.
@@ -110,10 +142,12 @@ func (p *printer) pages(cmd *cobra.Command, c *caller, what string, query url.Va
 			Clients []json.RawMessage `json:"clients"`
 			Names   []json.RawMessage `json:"names"`
 			Next    string            `json:"next"`
+			Missing []string          `json:"missing"`
 		}
 		if err := c.call(cmd.Context(), http.MethodGet, "/"+what, query, nil, &page); err != nil {
 			return err
 		}
+		p.missing = slices.Compact(slices.Sorted(slices.Values(append(p.missing, page.Missing...))))
 		for _, entry := range append(page.Clients, page.Names...) {
 			if err := p.print(entry); err != nil {
 				return err
@@ -147,8 +181,15 @@ func (p *printer) print(entry json.RawMessage) error {
 		p.table.row(e.Name, strconv.Itoa(e.Clients))
 		return nil
 	}
-	p.table.row(e.ID, e.Endpoint, e.RealIP, e.User, lasting(time.Since(e.ConnectedAt)),
-		fmt.Sprint(e.MessagesIn), fmt.Sprint(e.MessagesOut), bytesText(e.Queued))
+	cells := []string{
+		e.ID, e.Endpoint, e.RealIP, e.User, lasting(time.Since(e.ConnectedAt)),
+		fmt.Sprint(e.MessagesIn), fmt.Sprint(e.MessagesOut), bytesText(e.Queued),
+	}
+	if p.nodes {
+		node, _, _ := strings.Cut(e.ID, "-")
+		cells = slices.Insert(cells, 1, node)
+	}
+	p.table.row(cells...)
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/caddy-websocket/caddy-websocket/gateway"
+	"github.com/caddy-websocket/caddy-websocket/gateway/httpapi"
 )
 
 func statsCommand() *cobra.Command {
@@ -24,12 +25,14 @@ func statsCommand() *cobra.Command {
 Shows how many clients, users and groups there are, and what each endpoint has
 counted since the process was started: handshakes by their HTTP status (101 are
 those that became clients), messages, and closes by code. All gateways are
-shown unless --gateway names one.`,
+shown unless --gateway names one, and all nodes unless --node does.`,
 		Example: `  $ caddy websocket stats
+  $ caddy websocket stats --node self
   $ caddy websocket stats --json | jq .clients`,
 		RunE: run(stats),
 	}
 	adminFlags(cmd)
+	nodeFlag(cmd, "Only this node")
 	return cmd
 }
 
@@ -37,14 +40,22 @@ func stats(cmd *cobra.Command, args []string) error {
 	if err := noArguments(args); err != nil {
 		return err
 	}
+	query, err := nodeQuery(cmd)
+	if err != nil {
+		return err
+	}
+	if len(query["node"]) == 0 {
+		query.Set("node", httpapi.NodeAll)
+	}
 	c, err := newCaller(cmd)
 	if err != nil {
 		return err
 	}
 	var answer struct {
 		Gateways []json.RawMessage `json:"gateways"`
+		Missing  []string          `json:"missing"`
 	}
-	if err := c.call(cmd.Context(), http.MethodGet, "/", nil, nil, &answer); err != nil {
+	if err := c.call(cmd.Context(), http.MethodGet, "/", query, nil, &answer); err != nil {
 		return err
 	}
 	out := cmd.OutOrStdout()
@@ -67,17 +78,22 @@ func stats(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	}
-	if len(answer.Gateways) == 0 {
-		fmt.Fprintln(cmd.ErrOrStderr(), "There is no gateway: no websocket is configured.")
+	if len(answer.Gateways)+len(answer.Missing) == 0 {
+		fmt.Fprintln(cmd.ErrOrStderr(), noGateway)
 	}
-	return nil
+	return complete(answer.Missing)
 }
+
+const noGateway = "There is no gateway: no websocket is configured."
 
 func printStats(out io.Writer, s *gateway.Stats) error {
 	fmt.Fprintf(out, "gateway %s, node %s: %s, %s, %s\n", safe(s.Gateway), safe(s.Node), count(s.Clients, "client", "clients"),
 		count(s.Users, "user", "users"), count(s.Groups, "group", "groups"))
 	if s.Draining {
 		fmt.Fprintln(out, "draining: handshakes are refused with 503 until `caddy websocket drain --resume`")
+	}
+	if s.Cluster != nil && !s.Cluster.Connected {
+		fmt.Fprintln(out, "on its own: the broker cannot be reached")
 	}
 	if s.SweeperLag > 1 {
 		fmt.Fprintf(out, "time-outs come %.1f s late: the machine is overloaded\n", s.SweeperLag)

@@ -24,8 +24,8 @@ func tailCommand() *cobra.Command {
 		Use:   "tail",
 		Short: "Shows what happens, as it happens",
 		Long: `
-Prints a line for each client that connects or goes, and with --messages for each
-message: its type and length. What is in messages is shown with --payload, if the
+Prints a line for each client of the node that is asked that connects or goes, and
+with --messages for each message: its type and length. What is in messages is shown with --payload, if the
 global option "admin_tail payload" of the configuration allows it.
 
 Ctrl-C ends it. A reload interrupts it for some milliseconds, after which it goes

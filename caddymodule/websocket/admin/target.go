@@ -1,9 +1,11 @@
 package admin
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 
 	"github.com/spf13/cobra"
 
@@ -19,21 +21,32 @@ func targetFlags(cmd *cobra.Command) {
 	f.StringArray("user", nil, "All clients of this user")
 	f.StringArray("group", nil, "All members of this group")
 	f.StringArray("endpoint", nil, "Of those, only clients of this endpoint")
+	nodeFlag(cmd, "Of those, only clients of this node")
 	f.StringArray("except-client", nil, "But not the client with this id")
 	f.StringArray("except-user", nil, "But no client of this user")
 }
 
 // target returns whom the flags name.
 func target(cmd *cobra.Command) (gateway.Target, error) {
-	names := func(name string) []string { return flag(cmd.Flags().GetStringArray, name) }
-	to := gateway.Target{
-		All:     flag(cmd.Flags().GetBool, "all"),
-		Clients: names("client"), Users: names("user"), Groups: names("group"),
-		Endpoints: names("endpoint"),
-		Except:    gateway.Except{Clients: names("except-client"), Users: names("except-user")},
+	to := gateway.Target{All: flag(cmd.Flags().GetBool, "all")}
+	for _, list := range []struct {
+		name string
+		into *[]string
+	}{
+		{"client", &to.Clients},
+		{"user", &to.Users},
+		{"group", &to.Groups},
+		{"endpoint", &to.Endpoints},
+		{"node", &to.Nodes},
+		{"except-client", &to.Except.Clients},
+		{"except-user", &to.Except.Users},
+	} {
+		var err error
+		if *list.into, err = names(cmd, list.name); err != nil {
+			return to, err
+		}
 	}
-	err := to.Validate()
-	switch {
+	switch err := to.Validate(); {
 	case errors.Is(err, gateway.ErrEmptyTarget):
 		return to, usage("nobody is named: use --all, or --client, --user, --group")
 	case err != nil:
@@ -42,15 +55,18 @@ func target(cmd *cobra.Command) (gateway.Target, error) {
 	return to, nil
 }
 
-// command sends a command, and prints how many clients it reached. Nobody is an
-// error: scripts ask for it.
+// commandWait is how long other nodes may take to say how many clients they reached.
+const commandWait = "2s"
+
+// command sends a command, and prints how many clients it reached on all nodes. Nobody is
+// an error: scripts ask for it.
 func command(cmd *cobra.Command, path string, body any) error {
 	c, err := newCaller(cmd)
 	if err != nil {
 		return err
 	}
 	var answer httpapi.Result
-	if err := c.call(cmd.Context(), http.MethodPost, path, nil, body, &answer); err != nil {
+	if err := c.call(cmd.Context(), http.MethodPost, path, url.Values{"wait": {commandWait}}, body, &answer); err != nil {
 		return err
 	}
 	if answer.Clients == nil {
@@ -58,9 +74,19 @@ func command(cmd *cobra.Command, path string, body any) error {
 	}
 	n := *answer.Clients
 	if flag(cmd.Flags().GetBool, "json") {
-		fmt.Fprintf(cmd.OutOrStdout(), "{\"clients\":%d}\n", n)
+		line, err := json.Marshal(answer)
+		if err != nil {
+			return fmt.Errorf("encoding the answer: %w", err)
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "%s\n", safeJSON(line))
 	} else if n > 0 {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s reached\n", count(n, "client", "clients"))
+	}
+	if answer.LocalOnly {
+		return incompleteError{errors.New("done on the node that was asked only: the broker cannot be reached")}
+	}
+	if err := complete(answer.Missing); err != nil {
+		return err
 	}
 	if n == 0 {
 		return errors.New("nobody was reached: no connected client is meant, or none can be sent to")

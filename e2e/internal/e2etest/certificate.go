@@ -47,15 +47,26 @@ func (a *Authority) Roots() *x509.CertPool {
 	return pool
 }
 
+// WriteRoot writes the authority's root into dir, as root.pem, and returns the path.
+func (a *Authority) WriteRoot(dir string) string {
+	a.t.Helper()
+	file := filepath.Join(dir, "root.pem")
+	content := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+	return file
+}
+
 // WriteFiles issues a certificate for names, IP addresses among them, and writes
-// server.pem and server.key into dir, over those that are there. It returns the
-// certificate.
+// server.pem and server.key into dir, over those that are there. Clients can show it,
+// too. It returns the certificate.
 func (a *Authority) WriteFiles(dir string, names ...string) *x509.Certificate {
 	a.t.Helper()
 	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: names[0]},
 		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {

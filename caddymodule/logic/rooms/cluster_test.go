@@ -1,0 +1,64 @@
+package rooms_test
+
+import (
+	"testing"
+	"testing/synctest"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-websocket/caddy-websocket/caddymodule/logic/rooms"
+	"github.com/caddy-websocket/caddy-websocket/gateway"
+	"github.com/caddy-websocket/caddy-websocket/gateway/gatewaytest"
+)
+
+// A room is one room, on whatever machine its members are; and when a machine or the
+// network between them dies, those who are left talk on, and are told that a list is
+// not all.
+func TestRoomsSpanNodesAndOutliveThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := gateway.NewMemoryBroker()
+		t.Cleanup(b.Close)
+		node := func() *gatewaytest.Server {
+			r := new(rooms.Rooms)
+			if err := r.Provision(caddy.Context{}); err != nil {
+				t.Fatal(err)
+			}
+			return gatewaytest.ServeOptions(t, gateway.Options{Logger: gatewaytest.Logger(t), Broker: b},
+				gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{Logic: house{r}}))
+		}
+		west, east := node(), node()
+		tom, tomID := enter(t, west, "tom")
+		ann, annID := enter(t, east, "ann")
+		join(tom, "lobby", 1)
+		synctest.Wait()
+		join(ann, "lobby", 2)
+		tom.WantJSON(`{"type":"joined","user":"ann","members":2}`)
+		list := func(c *gatewaytest.Client, more string, members ...string) {
+			t.Helper()
+			c.Send(`{"type":"members","room":"lobby"}`)
+			m := c.WantJSON(`{"type":"members","more":` + more + `}`)
+			if got := m["members"].([]any); len(got) != len(members) {
+				t.Errorf("members are %v, want %v", got, members)
+			}
+		}
+		list(tom, "false", tomID, annID)
+		tom.Send("hello")
+		tom.WantJSON(`{"type":"said","text":"hello"}`)
+		ann.WantJSON(`{"type":"said","text":"hello"}`)
+
+		b.Cut(east.Gateway.Node())
+		synctest.Wait()
+		for who, c := range map[string]*gatewaytest.Client{tomID: tom, annID: ann} {
+			list(c, "true", who)
+			c.Send("alone")
+			c.WantJSON(`{"type":"said","text":"alone"}`)
+			join(c, "other", 1)
+			c.Send(`{"type":"leave","room":"other"}`)
+			c.WantJSON(`{"type":"left","room":"other","members":0}`)
+			quiet(c)
+		}
+		b.Heal()
+		synctest.Wait()
+		list(ann, "false", tomID, annID)
+	})
+}

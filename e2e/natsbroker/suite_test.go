@@ -1,0 +1,68 @@
+package natsbroker
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/caddy-websocket/caddy-websocket/e2e/internal/natsserver"
+	"github.com/caddy-websocket/caddy-websocket/gateway/brokertest"
+	"github.com/caddy-websocket/caddy-websocket/gateway/gatewaytest"
+	"github.com/caddy-websocket/caddy-websocket/gateway/natsbroker"
+)
+
+// What is true of the memory broker, with which logic is tested, is true of NATS.
+func TestBrokerPassesTheSuite(t *testing.T) {
+	testSuite(t, natsserver.Start(t))
+}
+
+// In a cluster each process is connected to another server.
+func TestBrokerOverAClusterPassesTheSuite(t *testing.T) {
+	// Servers that tell of each other would let a client that was cut off get around.
+	hidden := func(o *server.Options) { o.Cluster.NoAdvertise = true }
+	testSuite(t, natsserver.StartCluster(t, 3, hidden)...)
+}
+
+var fleets atomic.Int64
+
+func testSuite(t *testing.T, servers ...*natsserver.Server) {
+	brokertest.Run(t, func(*testing.T) brokertest.Fleet {
+		prefix, opened := fmt.Sprint("fleet-", fleets.Add(1)), 0
+		return func(t testing.TB) brokertest.Peer {
+			proxy := natsserver.NewProxy(t, servers[opened%len(servers)].Address())
+			opened++
+			broker := open(t, natsbroker.Options{
+				URLs:          []string{proxy.URL()},
+				Prefix:        prefix,
+				ReceiveBuffer: buffer,
+			})
+			return brokertest.Peer{
+				Broker: broker, Close: broker.Close, Buffer: buffer,
+				Cut: proxy.Cut, Heal: proxy.Heal,
+			}
+		}
+	})
+}
+
+const buffer = 2 << 20
+
+// open makes a broker that ends with the test. It is impatient, so that tests need not
+// be patient.
+func open(t testing.TB, o natsbroker.Options) *natsbroker.Broker {
+	t.Helper()
+	if o.ReconnectWait == 0 {
+		o.ReconnectWait = 20 * time.Millisecond
+	}
+	if o.Logger == nil {
+		o.Logger = gatewaytest.Logger(t)
+	}
+	broker, err := natsbroker.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	return broker
+}

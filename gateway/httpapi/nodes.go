@@ -1,0 +1,98 @@
+package httpapi
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-websocket/caddy-websocket/gateway"
+)
+
+// NodeSelf stands for the node that is asked, wherever a node is named.
+const NodeSelf = "self"
+
+// Nodes is the answer to /nodes.
+type Nodes struct {
+	// Nodes has the one that is asked first, then the others in the order of their ids.
+	Nodes []Node `json:"nodes"`
+
+	// Connected tells whether the broker can be reached; nil without one. While it is
+	// not, the others are those that were known before.
+	Connected *bool `json:"connected,omitempty"`
+}
+
+// Node is a process that serves clients of the gateway.
+type Node struct {
+	// ID begins the ids of the node's clients. It is random: a process that was
+	// restarted is another node.
+	ID string `json:"node"`
+
+	// Host is the name of its machine.
+	Host string `json:"host,omitempty"`
+
+	// Clients is how many it had a second ago; nil where certain endpoints are allowed
+	// only.
+	Clients *int `json:"clients,omitempty"`
+
+	// Self is set for the node that is asked.
+	Self bool `json:"self,omitempty"`
+
+	// Since is when that node first heard of this one.
+	Since time.Time `json:"since"`
+}
+
+// nodes says which nodes there are.
+func (h *Handler) nodes(*http.Request, query) (any, error) {
+	known := h.g.Nodes()
+	answer := Nodes{Nodes: make([]Node, len(known))}
+	for i, n := range known {
+		answer.Nodes[i] = Node{ID: n.ID, Host: n.Host, Self: n.Self, Since: n.Since}
+		if len(h.o.Endpoints) == 0 {
+			answer.Nodes[i].Clients = &n.Clients
+		}
+	}
+	if cluster := h.g.Stats().Cluster; cluster != nil {
+		answer.Connected = &cluster.Connected
+	}
+	return answer, nil
+}
+
+// known returns the ids of the nodes that are named. A node that is not known is refused:
+// the gateway would take its name for one that nobody has, and do nothing.
+func (h *Handler) known(names []string) ([]string, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	nodes := h.g.Nodes()
+	ids := make([]string, len(names))
+	for i, name := range names {
+		if name == NodeSelf {
+			name = h.g.Node()
+		}
+		if !slices.ContainsFunc(nodes, func(n gateway.Node) bool { return n.ID == name }) {
+			return nil, failed(http.StatusNotFound, CodeUnknownNode, "no node %.100q of gateway %q is known: there are %s", name, h.g.Name(), listOf(nodes))
+		}
+		ids[i] = name
+	}
+	return ids, nil
+}
+
+func listOf(nodes []gateway.Node) string {
+	ids := make([]string, len(nodes))
+	for i, n := range nodes {
+		ids[i] = n.ID
+		if n.Self {
+			ids[i] += " (" + NodeSelf + ")"
+		}
+	}
+	return strings.Join(ids, ", ")
+}
+
+// unanswered is what other nodes answer to a question that is right, or that they do not.
+func unanswered(err error) error {
+	if err == nil {
+		return nil
+	}
+	return failed(http.StatusGatewayTimeout, CodeNoAnswer, "%v", err)
+}
