@@ -187,10 +187,8 @@ func tell(g *gateway.Gateway, to gateway.Target, e event) error {
 	if err != nil {
 		return err
 	}
-	if _, err = g.Send(to, m); errors.Is(err, gateway.ErrLocalOnly) {
-		return nil
-	}
-	return err
+	_, err = g.Send(to, m)
+	return gateway.Failure(err)
 }
 
 // tellHere sends to the visitors of this node.
