@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -33,6 +34,7 @@ type exampleCluster struct {
 	data  string
 
 	killed bool // by the test
+	once   sync.Once
 }
 
 // clusterPatience bounds every single step: a start of a Caddy with the race detector, or
@@ -56,6 +58,7 @@ func startCluster(t *testing.T) *exampleCluster {
 	c.cmd = exec.Command(e2etest.Module(t, "examples/cluster"), "-sites", strings.Join(c.sites, ","), "-admins", strings.Join(admins, ","))
 	c.cmd.Dir = filepath.Join(e2etest.RepoRoot(t), "examples/cluster")
 	c.cmd.Env = append(os.Environ(), "HOME="+private, "XDG_DATA_HOME="+c.data, "XDG_CONFIG_HOME="+private, "NATS_PASSWORD=")
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as in a terminal
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -107,15 +110,22 @@ func (c *exampleCluster) key(line, want string) {
 	c.await(want)
 }
 
-// end is Ctrl-C, after which nobody listens any more.
-func (c *exampleCluster) end() {
+// end is Ctrl-C, which a terminal sends to all processes of the group. All end as they
+// should, and nobody listens any more.
+func (c *exampleCluster) end() { c.once.Do(c.interrupt) }
+
+func (c *exampleCluster) interrupt() {
 	kill := time.AfterFunc(clusterPatience, func() { _ = c.cmd.Process.Kill() })
 	defer kill.Stop()
-	if err := c.cmd.Process.Signal(os.Interrupt); err != nil && !c.killed {
-		c.t.Errorf("the program had ended: %v", err)
+	if !c.killed {
+		if err := syscall.Kill(-c.cmd.Process.Pid, syscall.SIGINT); err != nil {
+			c.t.Errorf("the program had ended: %v", err)
+		}
 	}
-	for range c.lines { // until it closes its output
-		continue
+	for line := range c.lines { // until it closes its output
+		if strings.Contains(line, "is killed") {
+			c.t.Errorf("Ctrl-C: %s", line)
+		}
 	}
 	if err := c.cmd.Wait(); err != nil && !c.killed {
 		c.t.Errorf("Ctrl-C ends it with %v", err)
@@ -306,7 +316,18 @@ func TestClusterExampleDoesWhatItsReadmeSays(t *testing.T) {
 	for _, v := range []*visitor{bob, cid} {
 		v.hearsSaid("all there?", "ann", "node 1")
 	}
-	c.key("help", "kill 2")
+	c.key("help", "Ctrl-C ends all.")
+
+	c.end()
+	_ = cid.ws.SetReadDeadline(time.Now().Add(clusterPatience))
+	for {
+		if _, _, err := cid.ws.ReadMessage(); err != nil {
+			if !websocket.IsCloseError(err, websocket.CloseGoingAway) {
+				t.Errorf("at Ctrl-C cid is told %v, want 1001", err)
+			}
+			return
+		}
+	}
 }
 
 // Who sees the page sees what the nodes know of each other.

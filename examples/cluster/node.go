@@ -187,16 +187,15 @@ func (n *node) stop() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	_, err := n.ask(ctx, http.MethodPost, "/stop") // an error has the same cure as no end
-	if err == nil {
-		select {
-		case <-p.ended:
-			fmt.Fprintf(n.out, "node %d has stopped\n", n.number)
-			return
-		case <-ctx.Done():
-		}
+	// It fails if the node is ending already: a terminal's Ctrl-C is for all processes.
+	_, _ = n.ask(ctx, http.MethodPost, "/stop")
+	select {
+	case <-p.ended:
+		_ = p.stdin.Close()
+		fmt.Fprintf(n.out, "node %d has stopped\n", n.number)
+	case <-ctx.Done():
+		n.kill()
 	}
-	n.kill()
 }
 
 // kill ends the node without a word to anybody.
