@@ -5,7 +5,11 @@ LINT = go tool -modfile=tools/go.mod golangci-lint
 
 # The flags with which xcaddy builds, so that bin/caddy is what xcaddy's users get
 # and one build's cache serves the other.
-RELEASE = -trimpath -tags nobadger,nomysql,nopgx -ldflags '-w -s'
+RELEASE = -trimpath -tags nobadger,nomysql,nopgx$(if $(TAGS),$(comma)$(TAGS)) -ldflags '-w -s'
+comma = ,
+
+# TAGS=extendedconnect offers WebSockets over HTTP/2, see docs/http2-http3.md.
+TAGS =
 
 # The race detector needs cgo, and go turns cgo off where it finds no C compiler.
 # Vet is golangci-lint's: vetting all of Caddy for each test binary takes minutes.

@@ -48,6 +48,11 @@ func startFull(l *lab, s setting) (*server, error) {
 	return startProduct(l, s)
 }
 
+// startGorilla starts gorilla's loop as a handler of Caddy's.
+func startGorilla(l *lab, s setting) (*server, error) {
+	return startCaddy(l, site{s, "fanout-caddy", "\tgorilla /echo\n"})
+}
+
 func startReverseProxy(l *lab, s setting) (*server, error) {
 	backend, err := peer("gorilla")(l, setting{plain: true, env: s.env})
 	if err != nil {

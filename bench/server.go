@@ -30,9 +30,10 @@ type contender struct {
 	name  string
 	start func(*lab, setting) (*server, error)
 
-	noFanout bool
-	onlyIdle bool
-	proxy    bool
+	noFanout       bool
+	onlyIdle       bool
+	onlyHandshakes bool
+	proxy          bool
 }
 
 // missingError says what is left out, since it is not installed.
@@ -46,6 +47,7 @@ var contenders = []*contender{
 	{name: "caddy-websocket", start: startProduct},
 	{name: "caddy-websocket full", start: startFull, onlyIdle: true},
 	{name: "gorilla", start: peer("gorilla")},
+	{name: "gorilla in Caddy", start: startGorilla, onlyHandshakes: true},
 	{name: "coder", start: peer("coder"), noFanout: true},
 	{name: "gws", start: peer("gws")},
 	{name: "bare", start: peer("bare"), noFanout: true, onlyIdle: true},

@@ -206,7 +206,7 @@ func handshakes(resume bool) *workload {
 		title:  fmt.Sprintf("wss handshakes on %d lines, each a new TLS session", lines),
 		op:     "handshake",
 		target: "at least 0.95 of gorilla's rate",
-		subjects: each(talks, setting{}, func(l *lab, s *server, session *session) error {
+		subjects: each(connects, setting{}, func(l *lab, s *server, session *session) error {
 			session.drive = func(lasts time.Duration) (*load.Result, error) {
 				return load.Handshakes(l.ctx, s.target("/echo"), lines, resume, lasts)
 			}

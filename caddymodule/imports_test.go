@@ -51,6 +51,7 @@ var rules = []rule{
 		check: onlyDependsOn("gateway/brokertest", map[string]string{
 			"github.com/gorilla/websocket":     "comes with the gateway",
 			module + "/gateway":                "says what a broker is",
+			module + "/gateway/gatewaytest":    "serves the gateways that it joins",
 			module + "/gateway/internal/inbox": "comes with it",
 		}),
 	},

@@ -16,6 +16,9 @@ import (
 // deadline.
 const AnswerTimeout = 2 * time.Second
 
+// maxQuestions is how many questions of others may wait to be answered.
+const maxQuestions = 10000
+
 // question is what a node asks others. One field is set.
 type question struct {
 	Ping    bool         `json:"ping,omitempty"` // the answer shows that it was heard
@@ -170,8 +173,8 @@ func (c *cluster) ask(ctx context.Context, of asked, kind envelopeKind, body fun
 	return answers, slices.Sorted(slices.Values(slices.Concat(missing, of.missing))), err
 }
 
-// inquire asks a question and decodes the answers of those that have one.
-func inquire[T any](ctx context.Context, c *cluster, of asked, q question) (results map[string]T, missing []string, err error) {
+// put publishes a question and waits for the answers.
+func (c *cluster) put(ctx context.Context, of asked, q question) (map[string]response, []string, error) {
 	answers, missing, err := c.ask(ctx, of, kindQuestion, func(id uint64) ([]byte, error) {
 		raw, err := json.Marshal(q)
 		return append(binary.AppendUvarint(nil, id), raw...), err
@@ -179,22 +182,34 @@ func inquire[T any](ctx context.Context, c *cluster, of asked, q question) (resu
 	if err != nil {
 		return nil, nil, fmt.Errorf("asking other nodes: %w", err)
 	}
+	return answers, missing, nil
+}
+
+// inquire asks a question and decodes the answers. A node that has none to give is missing
+// like one that is silent: what others have said counts all the same.
+func inquire[T any](ctx context.Context, c *cluster, of asked, q question) (results map[string]T, missing []string, err error) {
+	answers, missing, err := c.put(ctx, of, q)
+	if err != nil {
+		return nil, nil, err
+	}
 	results = make(map[string]T, len(answers))
-	var errs []error
-	for _, node := range slices.Sorted(maps.Keys(answers)) {
-		a := answers[node]
-		if a.Error != "" {
-			errs = append(errs, fmt.Errorf("node %s: %s", node, a.Error))
-			continue
-		}
+	for node, a := range answers {
 		var result T
-		if err := json.Unmarshal(a.Result, &result); err != nil {
-			errs = append(errs, fmt.Errorf("node %s: decoding its answer: %w", node, err))
+		why := a.Error
+		if why == "" {
+			if err := json.Unmarshal(a.Result, &result); err != nil {
+				why = fmt.Sprintf("decoding its answer: %v", err)
+			}
+		}
+		if why != "" {
+			c.s.log.Load().Warn("another node has no answer", "gateway", c.s.name, "node", node, "error", why)
+			missing = append(missing, node)
 			continue
 		}
 		results[node] = result
 	}
-	return results, missing, errors.Join(errs...)
+	slices.Sort(missing)
+	return results, missing, nil
 }
 
 // answered takes an answer to a question of ours.
@@ -226,13 +241,14 @@ func (c *cluster) questioned(p *peer, body []byte) error {
 		c.answer(p.id, id, struct{}{}, nil)
 		return nil
 	}
-	select {
-	case c.busy <- struct{}{}:
-	default:
-		c.answer(p.id, id, nil, errors.New("too many questions at a time"))
+	if c.waiting.Add(1) > maxQuestions {
+		c.waiting.Add(-1)
+		c.answer(p.id, id, nil, fmt.Errorf("more than %d questions at a time", maxQuestions))
 		return nil
 	}
 	c.s.helper("answer", func() {
+		defer c.waiting.Add(-1)
+		c.busy <- struct{}{}
 		defer func() { <-c.busy }()
 		result, err := here{c.s}.answer(&q)
 		c.answer(p.id, id, result, err)

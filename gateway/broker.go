@@ -44,7 +44,9 @@ type Link interface {
 
 	// Flush calls done, once, when all that was asked for before is in effect as far as
 	// the broker itself knows, or with an error if the link is or goes down, or is
-	// closed. done must not block.
+	// closed. It is called as the Receiver is, one at a time with it, and not by Flush
+	// itself; of a link that is closed already, by a goroutine of its own. done must not
+	// block.
 	Flush(done func(error))
 
 	// MaxSize is how many bytes Publish takes at most; more is an error of its. It is

@@ -40,7 +40,9 @@ type cluster struct {
 
 	others atomic.Int32 // how many peers there are
 	asks   asks
-	busy   chan struct{} // has one for each question that is being answered
+
+	waiting atomic.Int32  // questions of others that are not answered
+	busy    chan struct{} // has one for each that is being answered
 
 	published, received, unsent, missed atomic.Int64
 	lost                                atomic.Int64 // of missed, what the log has not been told
@@ -68,7 +70,7 @@ const (
 )
 
 func newCluster(s *shared) *cluster {
-	const atOnce = 16 // questions of others
+	const atOnce = 16 // questions that are being answered
 	c := &cluster{s: s, peers: make(map[string]*peer), busy: make(chan struct{}, atOnce)}
 	c.users.kind, c.groups.kind = kindOfUsers, kindOfGroups
 	c.users.listen, c.groups.listen = c.listen, c.listen

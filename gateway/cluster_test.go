@@ -284,3 +284,22 @@ func TestAnotherNodeIsDrained(t *testing.T) {
 		}
 	})
 }
+
+// When a thousand people enter a room at once each is told how many there are.
+func TestABurstOfQuestionsIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := members(t, memory(t), 3)
+		for _, m := range nodes {
+			m.Dial("/test?group=x")
+		}
+		var all sync.WaitGroup
+		for range 1000 {
+			all.Go(func() {
+				if reach, err := nodes[0].Gateway.Count(t.Context(), gateway.Groups("x")); err != nil || reach.Clients != 3 || reach.Missing != nil {
+					t.Errorf("counted %+v (%v)", reach, err)
+				}
+			})
+		}
+		all.Wait()
+	})
+}

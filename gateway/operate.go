@@ -59,9 +59,14 @@ func (g *Gateway) operate(ctx context.Context, node string, q question) error {
 	if len(of.nodes) == 0 {
 		return fmt.Errorf("%w: %s", ErrUnknownNode, node)
 	}
-	_, missing, err := inquire[struct{}](ctx, g.cluster, of, q)
-	if err == nil && len(missing) > 0 {
-		err = fmt.Errorf("%w: %s", ErrNoAnswer, node)
+	answers, missing, err := g.cluster.put(ctx, of, q)
+	switch why := answers[node].Error; {
+	case err != nil:
+		return err
+	case len(missing) > 0:
+		return fmt.Errorf("%w: %s", ErrNoAnswer, node)
+	case why != "":
+		return fmt.Errorf("node %s: %s", node, why)
 	}
-	return err
+	return nil
 }

@@ -134,9 +134,9 @@ func (c *cluster) concerned(to *Target) []string {
 	if to.All || len(to.Users)+len(to.Groups) > 0 {
 		return nil
 	}
-	nodes := []string{c.s.node} // so that it is not empty
+	nodes, known := []string{c.s.node}, c.known() // not empty, that would be all
 	for _, id := range to.Clients {
-		if node := nodeOf(id); slices.Contains(c.known(), node) { // of others there is nobody
+		if node := nodeOf(id); slices.Contains(known, node) { // of others there is nobody
 			nodes = append(nodes, node)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,7 +140,7 @@ func codeClass(code int) string {
 	if code >= 3000 {
 		return fmt.Sprintf("%dxxx", code/1000)
 	}
-	return fmt.Sprint(code)
+	return strconv.Itoa(code)
 }
 
 // traffic returns what the client has counted so far.

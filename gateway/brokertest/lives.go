@@ -58,7 +58,10 @@ func flushOnce(t *testing.T, open Fleet) {
 	var whileUp, atTheEnd answers
 	for i := range flushes {
 		a.link.Subscribe(fmt.Sprint("a.", i))
+		// What done locks may be locked by who calls Flush.
+		whileUp.mu.Lock()
 		a.link.Flush(whileUp.of(i))
+		whileUp.mu.Unlock()
 	}
 	whileUp.want(t, flushes)
 	for i, err := range whileUp.errs {
@@ -70,7 +73,9 @@ func flushOnce(t *testing.T, open Fleet) {
 		a.link.Flush(atTheEnd.of(i))
 	}
 	a.close()
+	atTheEnd.mu.Lock()
 	a.link.Flush(atTheEnd.of(flushes))
+	atTheEnd.mu.Unlock()
 	atTheEnd.want(t, flushes+1)
 	if atTheEnd.errs[flushes] == nil {
 		t.Error("Flush after Close is answered without an error")

@@ -184,7 +184,13 @@ func (n *node) await(what string, there func() bool) {
 func (n *node) flush() error {
 	n.t.Helper()
 	done := make(chan error, 2)
-	n.link.Flush(func(err error) { done <- err })
+	closed := n.closed.Load()
+	n.link.Flush(func(err error) {
+		if !closed {
+			n.called("done")()
+		}
+		done <- err
+	})
 	select {
 	case err := <-done:
 		return err

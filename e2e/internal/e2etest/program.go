@@ -6,16 +6,17 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
 
 // Program builds a main package of the product's module, like ./examples/chat/cmd/caddy,
 // once per test process and with the race detector if the test has it too. It returns
-// the path of the result.
-func Program(t testing.TB, pkg string) string {
+// the path of the result. Flags are go build's.
+func Program(t testing.TB, pkg string, flags ...string) string {
 	t.Helper()
-	return built(t, pkg, func(path, root string) error { return build(path, root, pkg) })
+	return built(t, strings.Join(append(flags, pkg), " "), func(path, root string) error { return build(path, root, pkg, flags...) })
 }
 
 // Module builds the main package of a folder of the repository that has a go.mod of its
@@ -25,8 +26,8 @@ func Module(t testing.TB, dir string) string {
 	return built(t, dir, func(path, root string) error { return build(path, filepath.Join(root, dir), ".") })
 }
 
-func build(path, dir, pkg string) error {
-	args := []string{"build", "-o", path}
+func build(path, dir, pkg string, flags ...string) error {
+	args := append([]string{"build", "-o", path}, flags...)
 	if raceEnabled {
 		args = append(args, "-race")
 	}
