@@ -41,6 +41,7 @@ test: ## run all tests with the race detector; browsers, foreign clients, xcaddy
 	$(TEST)
 	cd e2e && $(TEST)
 	cd bench && $(TEST)
+	cd examples/cluster && $(TEST)
 
 soak: ## 1,000 clients, 100 reloads, also with nginx: seven minutes; the report is bin/soak.txt
 	@mkdir -p bin
@@ -54,6 +55,7 @@ lint: ## run golangci-lint, built from source at the version of tools/go.mod
 	$(LINT) run ./...
 	cd e2e && $(subst tools/,../tools/,$(LINT)) run ./...
 	cd bench && $(subst tools/,../tools/,$(LINT)) run ./...
+	cd examples/cluster && $(subst tools/,../../tools/,$(LINT)) run ./...
 
 fmt: ## format all Go files
 	$(LINT) fmt
