@@ -101,17 +101,10 @@ func (e *Endpoint) accept(w http.ResponseWriter, r *http.Request, id Identity) (
 		c.endContext()
 		c.onClose(c.closeReason())
 		c.abandon()
-		if c.wire.conn == nil && answer.written {
+		if answer.written {
 			panic(http.ErrAbortHandler) // the 101 must not reach the client
 		}
-		if c.wire.conn == nil {
-			return nil, refuse(http.StatusInternalServerError, err)
-		}
-		c.slot.tally.handshake(statusLost)
-		live.log().Info("client lost during the handshake", "client", c.id, "client_ip", c.ip, "endpoint", live.name, "error", err)
-		_ = c.wire.Close() // it may still be read from, by nobody
-		answer.stay()
-		return c, nil
+		return nil, refuse(http.StatusInternalServerError, err)
 	}
 	c.opened(id)
 	go c.run()
