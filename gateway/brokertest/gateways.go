@@ -191,7 +191,8 @@ func (c *cluster) wantReached(from int, text string, who ...string) {
 
 // RunGateways shows that gateways are one over a broker: commands, questions, order and the
 // lives of nodes. open is called for every test, for a fleet of its own. in calls the body
-// of a test; nil just calls it. In a testing/synctest bubble time-outs take no time.
+// of a test; nil just calls it. In a testing/synctest bubble time-outs take no time. Brokers
+// must keep more than 4 MiB for a node that is held up, the parts of the longest message.
 func RunGateways(t *testing.T, in func(*testing.T, func(*testing.T)), open func(t *testing.T) Fleet) {
 	if in == nil {
 		in = func(t *testing.T, body func(*testing.T)) { body(t) }
