@@ -459,7 +459,10 @@ func errorsComeBack(c *cluster) {
 func nodeLeaves(c *cluster) {
 	c.populate()
 	leaves := c.node(2)
-	if err := c.nodes[2].Gateway.Shutdown(c.context()); err != nil {
+	ended := make(chan error, 1)
+	go func() { ended <- c.nodes[2].Gateway.Shutdown(c.context()) }()
+	c.conns["dan"].WantClose(gateway.CloseGoingAway) // and answered, or it would be waited for
+	if err := <-ended; err != nil {
 		c.t.Fatal(err)
 	}
 	for _, n := range c.nodes[:2] {
