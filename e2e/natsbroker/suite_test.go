@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-
 	"github.com/caddy-websocket/caddy-websocket/e2e/internal/natsserver"
 	"github.com/caddy-websocket/caddy-websocket/gateway/brokertest"
 	"github.com/caddy-websocket/caddy-websocket/gateway/gatewaytest"
@@ -36,9 +34,7 @@ func TestGatewaysOverAClusterAreOne(t *testing.T) {
 
 func startCluster(t *testing.T) []*natsserver.Server {
 	t.Helper()
-	// Servers that tell of each other would let a client that was cut off get around.
-	hidden := func(o *server.Options) { o.Cluster.NoAdvertise = true }
-	return natsserver.StartCluster(t, 3, hidden)
+	return natsserver.StartCluster(t, 3, natsserver.Hidden)
 }
 
 func testSuite(t *testing.T, servers ...*natsserver.Server) {
