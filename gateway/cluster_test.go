@@ -51,11 +51,7 @@ func members(t *testing.T, b gateway.Broker, n int) []*member {
 	t.Helper()
 	all := make([]*member, n)
 	for i := range all {
-		m := &member{Recorder: &gatewaytest.Recorder{Connect: func(c *gateway.Client, r *http.Request) error {
-			return c.Join(r.URL.Query()["group"]...)
-		}}}
-		m.Server = gatewaytest.ServeOptions(t, gateway.Options{Logger: m.log.Logger(), Broker: b}, gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{Logic: m, PingInterval: -1}))
-		all[i] = m
+		all[i] = newMember(t, b)
 	}
 	synctest.Wait()
 	for _, m := range all {
@@ -64,6 +60,16 @@ func members(t *testing.T, b gateway.Broker, n int) []*member {
 		}
 	}
 	return all
+}
+
+func newMember(t *testing.T, b gateway.Broker) *member {
+	t.Helper()
+	m := &member{Recorder: &gatewaytest.Recorder{Connect: func(c *gateway.Client, r *http.Request) error {
+		return c.Join(r.URL.Query()["group"]...)
+	}}}
+	m.Server = gatewaytest.ServeOptions(t, gateway.Options{Logger: m.log.Logger(), Broker: b},
+		gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{Logic: m, PingInterval: -1}))
+	return m
 }
 
 func memory(t *testing.T) *gateway.MemoryBroker {

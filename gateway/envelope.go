@@ -28,6 +28,7 @@ const (
 	kindCommand  envelopeKind = 'c' // see appendCommand
 	kindQuestion envelopeKind = 'q' // uvarint: which; JSON of question
 	kindAnswer   envelopeKind = 'a' // uvarint: to which; JSON of answer
+	kindMoved    envelopeKind = 'm' // uvarint: the number of the last message on the link before
 	kindPart     envelopeKind = 'p' // uvarint: which part; uvarint: of how many; bytes of kind and body
 )
 

@@ -186,14 +186,15 @@ func commanded(w *town) *phase {
 				w.wrong("list --node %s has %s", there.id, id)
 			}
 		}
+		w.named++
 		const elsewhere = 2 // whose clients, 4 and 5, are at the other two nodes
-		got := here.command("send", "--user", userName(elsewhere), message(0, 1, aim{kind: toUser, n: elsewhere}))
+		got := here.command("send", "--user", userName(elsewhere), message(0, w.named, aim{kind: toUser, n: elsewhere}))
 		if got != "2 clients reached\n" {
 			w.wrong("send: %q", got)
 		}
 		for _, i := range []int{4, 5} {
 			w.await(patience, func() string {
-				if !w.people[i].has(0, 1) {
+				if !w.people[i].has(0, w.named) {
 					return fmt.Sprintf("client %d has not received what the command line sent", i)
 				}
 				return ""

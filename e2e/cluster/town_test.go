@@ -24,7 +24,7 @@ type town struct {
 	people  []*person
 	dialing chan struct{} // a place in it is the permission to dial, so that a crowd does not time out
 	senders []*sender
-	named   int // senders, so far
+	named   int // senders, and messages of the command line, so far
 
 	mu   sync.Mutex
 	bad  int            // guarded by mu; what went wrong

@@ -336,14 +336,15 @@ func questionsGather(c *cluster) {
 		if err != nil || len(list.Clients) != 1 || list.Clients[0].ID != c.id("dan") {
 			c.t.Errorf("node %d: of x, on node 2 are %+v (%v)", from, list, err)
 		}
-		all, missing, err := n.Gateway.AllStats(c.context(), nil)
-		total := 0
-		for _, s := range all {
-			total += s.Clients
-		}
-		if err != nil || missing != nil || len(all) != len(c.nodes) || total != len(c.conns) {
-			c.t.Errorf("node %d: %d nodes have %d clients (%v), want %d and %d", from, len(all), total, err, len(c.nodes), len(c.conns))
-		}
+		c.until(fmt.Sprintf("node %d: the figures of all nodes have all clients", from), func() bool {
+			// Who has just been let in is counted a moment later.
+			all, missing, err := n.Gateway.AllStats(c.context(), nil)
+			total := 0
+			for _, s := range all {
+				total += s.Clients
+			}
+			return err == nil && missing == nil && len(all) == len(c.nodes) && total == len(c.conns)
+		})
 		// Somebody typed a node wrong, or it is gone.
 		reach, err := n.Gateway.Count(c.context(), gateway.All().OnNodes("nowhere1"))
 		if err != nil || reach.Clients != 0 || !slices.Equal(reach.Missing, []string{"nowhere1"}) {
