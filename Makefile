@@ -24,10 +24,14 @@ TEST   = go test $(if $(filter 1,$(CGO)),-race) -vet=off -shuffle=on -timeout 20
 SOAK    = -soak.clients=1000 -soak.reloads=100 -soak.gap=700ms -soak.pause=500ms -soak.life=15s -soak.peers -soak.report=$(CURDIR)/bin/soak.txt
 SOAKENV = $(if $(findstring -race,$(SOAKFLAGS)),,CGO_ENABLED=0 GOFLAGS='-trimpath -tags=nobadger,nomysql,nopgx')
 
+# The long form of e2e/cluster, likewise: CLUSTERFLAGS='-cluster.clients=1000 -cluster.times=1'.
+CLUSTER    = -cluster.clients=3000 -cluster.pause=40ms -cluster.load=2s -cluster.rounds=3 -cluster.times=3 -cluster.report=$(CURDIR)/bin/cluster.txt
+CLUSTERENV = $(if $(findstring -race,$(CLUSTERFLAGS)),,CGO_ENABLED=0 GOFLAGS='-trimpath -tags=nobadger,nomysql,nopgx')
+
 # BENCHFLAGS='-run echo -rounds 3 -lasts 1s' is a short one, BENCHFLAGS=-help lists what there is.
 BENCHFLAGS =
 
-.PHONY: build run test soak bench lint fmt cover clean help
+.PHONY: build run test soak cluster bench lint fmt cover clean help
 .DEFAULT_GOAL := help
 
 build: ## build bin/caddy
@@ -46,6 +50,10 @@ test: ## run all tests with the race detector; browsers, foreign clients, xcaddy
 soak: ## 1,000 clients, 100 reloads, also with nginx: seven minutes; the report is bin/soak.txt
 	@mkdir -p bin
 	cd e2e && $(SOAKENV) go test -vet=off -count=1 -v -timeout 40m -run ReloadsDropNobody ./soak $(SOAK) $(SOAKFLAGS)
+
+cluster: ## 3,000 clients at three nodes of which one part after the other fails: five minutes; the report is bin/cluster.txt
+	@mkdir -p bin
+	cd e2e && $(CLUSTERENV) go test -vet=off -count=1 -v -timeout 40m -run NodesAreOne ./cluster $(CLUSTER) $(CLUSTERFLAGS)
 
 bench: ## measure beside gorilla, nginx and others: half an hour; the report is bin/bench.txt
 	@mkdir -p bin

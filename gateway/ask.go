@@ -175,14 +175,17 @@ func (c *cluster) ask(ctx context.Context, of asked, kind envelopeKind, body fun
 
 // put publishes a question and waits for the answers.
 func (c *cluster) put(ctx context.Context, of asked, q question) (map[string]response, []string, error) {
-	answers, missing, err := c.ask(ctx, of, kindQuestion, func(id uint64) ([]byte, error) {
-		raw, err := json.Marshal(q)
-		return append(binary.AppendUvarint(nil, id), raw...), err
-	})
+	answers, missing, err := c.ask(ctx, of, kindQuestion, q.encode)
 	if err != nil {
 		return nil, nil, fmt.Errorf("asking other nodes: %w", err)
 	}
 	return answers, missing, nil
+}
+
+// encode writes the body of a question.
+func (q question) encode(id uint64) ([]byte, error) {
+	raw, err := json.Marshal(q)
+	return append(binary.AppendUvarint(nil, id), raw...), err
 }
 
 // inquire asks a question and decodes the answers. A node that has none to give is missing

@@ -31,6 +31,7 @@ type cluster struct {
 	buf     []byte // guarded by sending
 
 	receiving sync.Mutex // one message at a time is handled, also while there are two links
+	handover  *handover  // guarded by receiving; nil but while a link takes over
 
 	mu       sync.Mutex
 	peers    map[string]*peer // guarded by mu
@@ -113,11 +114,14 @@ func (c *cluster) use() error {
 	if old == nil {
 		return err
 	}
-	c.s.helper("broker", func() { // nodes that still publish on the old one are heard until the new one is ready
+	c.s.helper("broker", func() {
 		if next != nil {
-			next.settle()
+			c.takeOver(next)
 		}
 		old.link.Close()
+		if next != nil {
+			c.endHandover(next)
+		}
 	})
 	return err
 }
@@ -136,6 +140,8 @@ func (c *cluster) attach(b Broker) (*attached, error) {
 	}
 	if a == nil {
 		c.tell(kindBye, nil, subjectAll)
+	} else if c.up() {
+		c.beginHandover(a)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -155,7 +161,11 @@ func (c *cluster) attach(b Broker) (*attached, error) {
 func (c *cluster) setCurrent(a *attached) {
 	c.sending.Lock()
 	defer c.sending.Unlock()
+	old := c.current.Load()
 	c.current.Store(a)
+	if old != nil && a != nil {
+		c.move(old.link, a.link)
+	}
 }
 
 // settle waits a moment until what was subscribed to is in force.
@@ -304,14 +314,19 @@ func (a *attached) Receive(data []byte) {
 	case e.node == c.s.node:
 		return
 	}
-	p := c.heard(e)
-	if p == nil || e.number <= p.number {
-		return
+	if p := c.heard(e); p != nil && c.due(a, p, e) {
+		c.take(p, e)
+		c.release(p)
 	}
+}
+
+// take handles a message whose turn has come. The caller holds receiving.
+func (c *cluster) take(p *peer, e envelope) {
 	p.number = e.number
 	c.received.Add(1)
 	kind, body := e.kind, e.body
 	if kind == kindPart {
+		var err error
 		if kind, body, err = p.parts.add(body); err != nil {
 			c.misunderstood(e.node, err)
 			return
@@ -342,6 +357,7 @@ func (c *cluster) handle(p *peer, kind envelopeKind, body []byte) error {
 		return c.watchedBy(p, body)
 	case kindReport:
 		return c.reported(p, body)
+	case kindMoved: // see due
 	default:
 		return fmt.Errorf("kind %q: %w", kind, errEnvelope)
 	}
@@ -423,6 +439,7 @@ func (c *cluster) tick() {
 	if n := c.lost.Swap(0); n > 0 {
 		c.s.log.Load().Warn("messages of other nodes were lost", "gateway", c.s.name, "messages", n)
 	}
+	c.releaseLate(c.s.now())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.s.now()

@@ -30,6 +30,7 @@ const (
 	kindAnswer   envelopeKind = 'a' // uvarint: to which; JSON of answer
 	kindWatch    envelopeKind = 'w' // JSON of watchRequest
 	kindReport   envelopeKind = 'e' // uvarint: of which watch; JSON of watchReport
+	kindMoved    envelopeKind = 'm' // uvarint: the number of the last message on the link before
 	kindPart     envelopeKind = 'p' // uvarint: which part; uvarint: of how many; bytes of kind and body
 )
 

@@ -69,6 +69,7 @@ type peer struct {
 
 	number uint64   // guarded by cluster.receiving; of the last message heard
 	parts  assembly // guarded by cluster.receiving
+	turn   turn     // guarded by cluster.receiving
 
 	seen    int64  // guarded by cluster.mu; when it was last heard
 	host    string // guarded by cluster.mu

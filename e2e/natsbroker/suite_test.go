@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-
 	"github.com/caddy-websocket/caddy-websocket/e2e/internal/natsserver"
 	"github.com/caddy-websocket/caddy-websocket/gateway/brokertest"
 	"github.com/caddy-websocket/caddy-websocket/gateway/gatewaytest"
@@ -21,15 +19,37 @@ func TestBrokerPassesTheSuite(t *testing.T) {
 
 // In a cluster each process is connected to another server.
 func TestBrokerOverAClusterPassesTheSuite(t *testing.T) {
-	// Servers that tell of each other would let a client that was cut off get around.
-	hidden := func(o *server.Options) { o.Cluster.NoAdvertise = true }
-	testSuite(t, natsserver.StartCluster(t, 3, hidden)...)
+	testSuite(t, startCluster(t)...)
+}
+
+// What gateways do together they do over a real broker, whose subscriptions take a while.
+func TestGatewaysOverNATSAreOne(t *testing.T) {
+	testGateways(t, natsserver.Start(t))
+}
+
+// In a cluster a subscription is known at one server before it is at the others.
+func TestGatewaysOverAClusterAreOne(t *testing.T) {
+	testGateways(t, startCluster(t)...)
+}
+
+func startCluster(t *testing.T) []*natsserver.Server {
+	t.Helper()
+	return natsserver.StartCluster(t, 3, natsserver.Hidden)
+}
+
+func testSuite(t *testing.T, servers ...*natsserver.Server) {
+	brokertest.Run(t, fleet(servers, 2<<20)) // soon full
+}
+
+func testGateways(t *testing.T, servers ...*natsserver.Server) {
+	brokertest.RunGateways(t, nil, fleet(servers, natsbroker.DefaultReceiveBuffer))
 }
 
 var fleets atomic.Int64
 
-func testSuite(t *testing.T, servers ...*natsserver.Server) {
-	brokertest.Run(t, func(*testing.T) brokertest.Fleet {
+// fleet opens brokers that are connected to one of the servers each, in turn.
+func fleet(servers []*natsserver.Server, buffer int) func(*testing.T) brokertest.Fleet {
+	return func(*testing.T) brokertest.Fleet {
 		prefix, opened := fmt.Sprint("fleet-", fleets.Add(1)), 0
 		return func(t testing.TB) brokertest.Peer {
 			proxy := natsserver.NewProxy(t, servers[opened%len(servers)].Address())
@@ -37,17 +57,15 @@ func testSuite(t *testing.T, servers ...*natsserver.Server) {
 			broker := open(t, natsbroker.Options{
 				URLs:          []string{proxy.URL()},
 				Prefix:        prefix,
-				ReceiveBuffer: buffer,
+				ReceiveBuffer: int64(buffer),
 			})
 			return brokertest.Peer{
 				Broker: broker, Close: broker.Close, Buffer: buffer,
 				Cut: proxy.Cut, Heal: proxy.Heal,
 			}
 		}
-	})
+	}
 }
-
-const buffer = 2 << 20
 
 // open makes a broker that ends with the test. It is impatient, so that tests need not
 // be patient.

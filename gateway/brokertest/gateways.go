@@ -191,7 +191,8 @@ func (c *cluster) wantReached(from int, text string, who ...string) {
 
 // RunGateways shows that gateways are one over a broker: commands, questions, order and the
 // lives of nodes. open is called for every test, for a fleet of its own. in calls the body
-// of a test; nil just calls it. In a testing/synctest bubble time-outs take no time.
+// of a test; nil just calls it. In a testing/synctest bubble time-outs take no time. Brokers
+// must keep more than 4 MiB for a node that is held up, the parts of the longest message.
 func RunGateways(t *testing.T, in func(*testing.T, func(*testing.T)), open func(t *testing.T) Fleet) {
 	if in == nil {
 		in = func(t *testing.T, body func(*testing.T)) { body(t) }
@@ -335,14 +336,15 @@ func questionsGather(c *cluster) {
 		if err != nil || len(list.Clients) != 1 || list.Clients[0].ID != c.id("dan") {
 			c.t.Errorf("node %d: of x, on node 2 are %+v (%v)", from, list, err)
 		}
-		all, missing, err := n.Gateway.AllStats(c.context(), nil)
-		total := 0
-		for _, s := range all {
-			total += s.Clients
-		}
-		if err != nil || missing != nil || len(all) != len(c.nodes) || total != len(c.conns) {
-			c.t.Errorf("node %d: %d nodes have %d clients (%v), want %d and %d", from, len(all), total, err, len(c.nodes), len(c.conns))
-		}
+		c.until(fmt.Sprintf("node %d: the figures of all nodes have all clients", from), func() bool {
+			// Who has just been let in is counted a moment later.
+			all, missing, err := n.Gateway.AllStats(c.context(), nil)
+			total := 0
+			for _, s := range all {
+				total += s.Clients
+			}
+			return err == nil && missing == nil && len(all) == len(c.nodes) && total == len(c.conns)
+		})
 		// Somebody typed a node wrong, or it is gone.
 		reach, err := n.Gateway.Count(c.context(), gateway.All().OnNodes("nowhere1"))
 		if err != nil || reach.Clients != 0 || !slices.Equal(reach.Missing, []string{"nowhere1"}) {
@@ -458,7 +460,10 @@ func errorsComeBack(c *cluster) {
 func nodeLeaves(c *cluster) {
 	c.populate()
 	leaves := c.node(2)
-	if err := c.nodes[2].Gateway.Shutdown(c.context()); err != nil {
+	ended := make(chan error, 1)
+	go func() { ended <- c.nodes[2].Gateway.Shutdown(c.context()) }()
+	c.conns["dan"].WantClose(gateway.CloseGoingAway) // and answered, or it would be waited for
+	if err := <-ended; err != nil {
 		c.t.Fatal(err)
 	}
 	for _, n := range c.nodes[:2] {

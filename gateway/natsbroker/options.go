@@ -86,14 +86,15 @@ type Options struct {
 	PingInterval time.Duration
 
 	// SendBuffer is how many bytes may wait to be published, for each link; beyond it
-	// Publish is gateway.ErrLinkFull. A message counts for 64 more than it has. Zero
+	// Publish is gateway.ErrLinkFull. A message counts for 64 more than it has; one that
+	// is longer than the server takes travels in parts, which must fit in together. Zero
 	// means DefaultSendBuffer; less than MinBuffer is an error.
 	SendBuffer int64
 
 	// ReceiveBuffer is how many bytes may wait for a gateway that is held up, for each
 	// link; beyond it messages are dropped, and the gateway is told how many. A message
-	// counts for 64 more than it has. Zero means DefaultReceiveBuffer; less than
-	// MinBuffer is an error.
+	// counts for 64 more than it has; one that came in parts needs room for all of them.
+	// Zero means DefaultReceiveBuffer; less than MinBuffer is an error.
 	ReceiveBuffer int64
 
 	// Logger gets a line when the connection comes, goes or cannot be made, and when the

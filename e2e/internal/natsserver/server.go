@@ -64,6 +64,10 @@ func StartCluster(t testing.TB, n int, configure ...func(*server.Options)) []*Se
 	return servers
 }
 
+// Hidden keeps servers of a cluster from telling clients of each other: a client that is cut
+// off from its own does not get around.
+func Hidden(o *server.Options) { o.Cluster.NoAdvertise = true }
+
 // AwaitCluster waits until every one of these servers has found all the others.
 func AwaitCluster(t testing.TB, servers ...*Server) {
 	t.Helper()

@@ -1,0 +1,174 @@
+package gateway_test
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-websocket/caddy-websocket/gateway"
+	"github.com/caddy-websocket/caddy-websocket/gateway/gatewaytest"
+)
+
+// road is a way to a broker: what is published, subscribed to and received passes on it in
+// order, each time after a while.
+type road struct {
+	gateway.Broker
+
+	out, in time.Duration
+}
+
+// Attach is of gateway.Broker.
+func (r *road) Attach(name, node string, to gateway.Receiver) (gateway.Link, error) {
+	l := &roadLink{out: newLane(r.out), in: newLane(r.in), to: to}
+	link, err := r.Broker.Attach(name, node, l)
+	l.Link = link
+	return l, err
+}
+
+// roadLink is both ends of a road.
+type roadLink struct {
+	gateway.Link
+
+	out, in *lane
+	to      gateway.Receiver
+}
+
+func (l *roadLink) Publish(subject string, data []byte) error {
+	data = bytes.Clone(data)
+	l.out.do(func() { _ = l.Link.Publish(subject, data) })
+	return nil
+}
+
+func (l *roadLink) Subscribe(subject string) { l.out.do(func() { l.Link.Subscribe(subject) }) }
+
+// Flush knows only of this end, as a server knows only what it has itself.
+func (l *roadLink) Flush(done func(error)) {
+	l.Link.Flush(func(err error) { l.in.do(func() { done(err) }) })
+}
+
+func (l *roadLink) Close() {
+	l.out.close()
+	l.Link.Close()
+	l.in.close()
+}
+
+func (l *roadLink) Receive(data []byte) {
+	data = bytes.Clone(data)
+	l.in.do(func() { l.to.Receive(data) })
+}
+func (l *roadLink) Up()            { l.in.do(l.to.Up) }
+func (l *roadLink) Down(why error) { l.in.do(func() { l.to.Down(why) }) }
+func (l *roadLink) Missed(n int)   { l.in.do(func() { l.to.Missed(n) }) }
+
+// lane does things in order, each a while after it was asked for.
+type lane struct {
+	takes time.Duration
+	todo  chan func()
+	once  sync.Once
+	done  chan struct{}
+}
+
+func newLane(takes time.Duration) *lane {
+	l := &lane{takes: takes, todo: make(chan func(), 10000), done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		for f := range l.todo {
+			f()
+		}
+	}()
+	return l
+}
+
+func (l *lane) do(f func()) {
+	at := time.Now().Add(l.takes)
+	l.todo <- func() {
+		time.Sleep(time.Until(at))
+		f()
+	}
+}
+
+func (l *lane) close() {
+	l.once.Do(func() { close(l.todo) })
+	<-l.done
+}
+
+// A reload that gives a node another broker, a NATS server that is nearer, say, is to lose
+// nothing, whichever way is faster: clients notice nothing.
+func TestAnotherBrokerLosesNothing(t *testing.T) {
+	const near, far = time.Millisecond, 100 * time.Millisecond
+	for _, tt := range []struct {
+		name             string
+		before, after    road
+		senders, switchs int // which nodes
+	}{
+		{"the sender's way gets shorter", road{out: far}, road{out: near}, 0, 0},
+		{"the sender's way gets longer", road{out: near}, road{out: far}, 0, 0},
+		{"the receiver's way gets shorter", road{in: far}, road{in: near}, 0, 1},
+		{"the receiver's way gets longer", road{in: near}, road{in: far}, 0, 1},
+		{"the receiver is known late", road{in: near}, road{in: near, out: far}, 0, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub := memory(t)
+				tt.before.Broker, tt.after.Broker = hub, hub
+				brokers := []gateway.Broker{hub, hub}
+				brokers[tt.switchs] = &tt.before
+				nodes := apart(t, brokers...)
+				ann := nodes[1].Dial("/test?group=x")
+				time.Sleep(time.Second)
+
+				const messages, turns = 200, 100
+				for i := range messages {
+					if i == turns {
+						reattach(t, nodes[tt.switchs], &tt.after)
+					}
+					if _, err := nodes[0].Gateway.Send(gateway.Groups("x"), gateway.Text(fmt.Sprint(i))); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+				for i := range messages {
+					ann.Want(fmt.Sprint(i))
+				}
+				if n := nodes[1].Gateway.Stats().Cluster.Missed; n != 0 {
+					t.Errorf("%d messages were missed", n)
+				}
+			})
+		})
+	}
+}
+
+// apart is members, each with a broker of its own.
+func apart(t *testing.T, brokers ...gateway.Broker) []*member {
+	t.Helper()
+	nodes := make([]*member, len(brokers))
+	for i, b := range brokers {
+		nodes[i] = oneMore(t, b)
+	}
+	time.Sleep(time.Second)
+	for _, n := range nodes {
+		if known := n.Gateway.Nodes(); len(known) != len(brokers) {
+			t.Fatalf("nodes are %+v", known)
+		}
+	}
+	return nodes
+}
+
+// reattach gives a node another broker.
+func reattach(t *testing.T, m *member, b gateway.Broker) {
+	t.Helper()
+	gen, err := m.Gateway.Prepare(gateway.Options{Logger: m.log.Logger(), Broker: b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := gen.Add(gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{Logic: m, PingInterval: -1})); err != nil {
+		t.Fatal(err)
+	}
+	if err := gen.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(gen.Close)
+}
