@@ -9,8 +9,9 @@ import (
 	"github.com/caddy-websocket/caddy-websocket/bench/load"
 )
 
-// usual is what is run without -run: what the project has set itself targets for.
-const usual = `^((echo|burst)/32/64/(1|16)|half-peak/32|fanout/1000/(1|4)|stuck/1000|idle/wss|idle/ws|handshake/(new|resumed))$`
+// usual is what is run without -run: what the project has set itself targets for, and what a
+// cluster costs.
+const usual = `^((echo|burst)/32/64/(1|16)|half-peak/32|fanout/1000/(1|4)|stuck/1000|idle/wss|idle/ws|handshake/(new|resumed)|cluster/.*)$`
 
 // workloads are all that there are.
 func workloads(conns int) (all []*workload) {
@@ -29,8 +30,9 @@ func workloads(conns int) (all []*workload) {
 		}
 		all = append(all, stuck(members))
 	}
-	return append(all, groups(10_000, 5, 1000),
+	all = append(all, groups(10_000, 5, 1000),
 		idle("wss", conns), idle("ws", conns), handshakes(false), handshakes(true))
+	return append(all, clusters()...)
 }
 
 func bytesOf(n int) string {

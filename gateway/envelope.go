@@ -107,9 +107,13 @@ func parseCommand(b []byte) (ask uint64, c *Command, m Message, err error) {
 	}
 	m.Type, b = MessageType(b[0]), b[1:]
 	if m.Type != 0 {
-		s := new(SendCommand)
-		s.To, m.Data, err = cutTarget(b)
-		return ask, &Command{Send: s}, m, err
+		var s struct { // one allocation for both
+			command Command
+			send    SendCommand
+		}
+		s.command.Send = &s.send
+		s.send.To, m.Data, err = cutTarget(b)
+		return ask, &s.command, m, err
 	}
 	c = new(Command)
 	d := json.NewDecoder(bytes.NewReader(b))
