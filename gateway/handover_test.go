@@ -102,7 +102,7 @@ func TestAnotherBrokerLosesNothing(t *testing.T) {
 	for _, tt := range []struct {
 		name             string
 		before, after    road
-		senders, switchs int // which nodes
+		senders, moves int // which nodes
 	}{
 		{"the sender's way gets shorter", road{out: far}, road{out: near}, 0, 0},
 		{"the sender's way gets longer", road{out: near}, road{out: far}, 0, 0},
@@ -115,7 +115,7 @@ func TestAnotherBrokerLosesNothing(t *testing.T) {
 				hub := memory(t)
 				tt.before.Broker, tt.after.Broker = hub, hub
 				brokers := []gateway.Broker{hub, hub}
-				brokers[tt.switchs] = &tt.before
+				brokers[tt.moves] = &tt.before
 				nodes := apart(t, brokers...)
 				ann := nodes[1].Dial("/test?group=x")
 				time.Sleep(time.Second)
@@ -123,7 +123,7 @@ func TestAnotherBrokerLosesNothing(t *testing.T) {
 				const messages, turns = 200, 100
 				for i := range messages {
 					if i == turns {
-						reattach(t, nodes[tt.switchs], &tt.after)
+						reattach(t, nodes[tt.moves], &tt.after)
 					}
 					if _, err := nodes[0].Gateway.Send(gateway.Groups("x"), gateway.Text(fmt.Sprint(i))); err != nil {
 						t.Fatal(err)
