@@ -100,8 +100,8 @@ func (l *lane) close() {
 func TestAnotherBrokerLosesNothing(t *testing.T) {
 	const near, far = time.Millisecond, 100 * time.Millisecond
 	for _, tt := range []struct {
-		name             string
-		before, after    road
+		name           string
+		before, after  road
 		senders, moves int // which nodes
 	}{
 		{"the sender's way gets shorter", road{out: far}, road{out: near}, 0, 0},
