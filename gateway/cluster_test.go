@@ -68,7 +68,7 @@ func newMember(t *testing.T, b gateway.Broker) *member {
 		return c.Join(r.URL.Query()["group"]...)
 	}}}
 	m.Server = gatewaytest.ServeOptions(t, gateway.Options{Logger: m.log.Logger(), Broker: b},
-		gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{Logic: m, PingInterval: -1}))
+		gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{Logic: m, PingInterval: -1, SendBuffer: 16 << 20}))
 	return m
 }
 
