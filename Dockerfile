@@ -15,7 +15,9 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -tags nobadger,nomysql,nopgx -ldflags '-w -s' -o /out/caddy ./cmd/caddy
+# extendedconnect offers WebSockets over HTTP/2, see docs/http2-http3.md.
+ARG TAGS=
+RUN CGO_ENABLED=0 go build -trimpath -tags "nobadger,nomysql,nopgx,$TAGS" -ldflags '-w -s' -o /out/caddy ./cmd/caddy
 # Ports below 1024 without root, also with --network host. With --cap-drop ALL it needs
 # --cap-add NET_BIND_SERVICE, or it is not even executed.
 RUN setcap cap_net_bind_service=+ep /out/caddy

@@ -5,7 +5,11 @@ LINT = go tool -modfile=tools/go.mod golangci-lint
 
 # The flags with which xcaddy builds, so that bin/caddy is what xcaddy's users get
 # and one build's cache serves the other.
-RELEASE = -trimpath -tags nobadger,nomysql,nopgx -ldflags '-w -s'
+RELEASE = -trimpath -tags nobadger,nomysql,nopgx$(if $(TAGS),$(comma)$(TAGS)) -ldflags '-w -s'
+comma = ,
+
+# TAGS=extendedconnect offers WebSockets over HTTP/2, see docs/http2-http3.md.
+TAGS =
 
 # The race detector needs cgo, and go turns cgo off where it finds no C compiler.
 # Vet is golangci-lint's: vetting all of Caddy for each test binary takes minutes.
@@ -41,6 +45,7 @@ test: ## run all tests with the race detector; browsers, foreign clients, xcaddy
 	$(TEST)
 	cd e2e && $(TEST)
 	cd bench && $(TEST)
+	cd examples/cluster && $(TEST)
 
 soak: ## 1,000 clients, 100 reloads, also with nginx: seven minutes; the report is bin/soak.txt
 	@mkdir -p bin
@@ -58,6 +63,7 @@ lint: ## run golangci-lint, built from source at the version of tools/go.mod
 	$(LINT) run ./...
 	cd e2e && $(subst tools/,../tools/,$(LINT)) run ./...
 	cd bench && $(subst tools/,../tools/,$(LINT)) run ./...
+	cd examples/cluster && $(subst tools/,../../tools/,$(LINT)) run ./...
 
 fmt: ## format all Go files
 	$(LINT) fmt

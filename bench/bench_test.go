@@ -11,18 +11,23 @@ import (
 // make bench is run by hand and seldom: what it needs to be built from changes meanwhile.
 func TestTinyRunFillsItsTables(t *testing.T) {
 	if testing.Short() {
-		t.Skip("left out by -short: it builds Caddy twice")
+		t.Skip("left out by -short: it builds Caddy twice, and a NATS server")
 	}
 	var out bytes.Buffer
 	r := &run{
-		only:   regexp.MustCompile(`^(echo/32/64/1|half-peak/32|fanout/1000/1|idle/wss|handshake/resumed)$`),
-		peers:  regexp.MustCompile(`^(gorilla|bare|caddy-websocket full)$`),
+		only:   regexp.MustCompile(`^(echo/32/64/1|half-peak/32|fanout/1000/1|idle/wss|handshake/resumed|cluster/alone|cluster/2/users|cluster/3|cluster/groups)$`),
+		peers:  regexp.MustCompile(`^(gorilla|bare|caddy-websocket full|caddy-websocket, without|gorilla and nats.go.*)$`),
 		rounds: 1, lasts: 100 * time.Millisecond, conns: 20, out: &out,
 	}
 	if err := r.all(t.Context()); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
-	for name, want := range map[string]int{"| caddy-websocket |": 5, "| gorilla |": 5, "| bare |": 1, "| caddy-websocket full |": 1} {
+	for name, want := range map[string]int{
+		"| caddy-websocket |": 5, "| gorilla |": 5, "| bare |": 1, "| caddy-websocket full |": 1,
+		"| caddy-websocket, with a broker |": 1, "| caddy-websocket, without |": 1,
+		"| caddy-websocket, 2 nodes |": 1, "| gorilla and nats.go, 2 nodes |": 1, "| gorilla and nats.go, 3 nodes |": 1,
+		"| caddy-websocket, groups: 5000 |": 1, "| gorilla and nats.go, groups: ": 4,
+	} {
 		if got := strings.Count(out.String(), name); got != want {
 			t.Errorf("%d lines begin with %q, want %d:\n%s", got, name, want, &out)
 		}
@@ -65,12 +70,12 @@ func TestWorkloadsHaveNamesOfTheirOwn(t *testing.T) {
 		names[w.id] = true
 		if regexp.MustCompile(usual).MatchString(w.id) {
 			chosen++
-			if w.target == "" && w.id != "burst/32/64/16" {
+			if w.target == "" && w.id != "burst/32/64/16" && !w.joined {
 				t.Errorf("%s is run by default and has no target", w.id)
 			}
 		}
 	}
-	if want := 11; chosen != want {
+	if want := 19; chosen != want {
 		t.Errorf("%d workloads are run by default, want %d: %s", chosen, want, usual)
 	}
 }

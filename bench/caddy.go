@@ -29,6 +29,7 @@ const productRoutes = `
 const fanoutRoutes = `
 	websocket /fanout {
 		%[1]s
+		user {query.user}
 		join {query.group}
 		send_buffer 64MiB
 		write_timeout 10m
@@ -46,6 +47,11 @@ func startProduct(l *lab, s setting) (*server, error) {
 func startFull(l *lab, s setting) (*server, error) {
 	s.full = true
 	return startProduct(l, s)
+}
+
+// startGorilla starts gorilla's loop as a handler of Caddy's.
+func startGorilla(l *lab, s setting) (*server, error) {
+	return startCaddy(l, site{s, "fanout-caddy", "\tgorilla /echo\n"})
 }
 
 func startReverseProxy(l *lab, s setting) (*server, error) {
@@ -86,7 +92,10 @@ func startCaddy(l *lab, s site) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	metrics, log, compression := "", "", ""
+	metrics, log, compression, broker := "", "", "", ""
+	if s.nats != "" {
+		broker = "websocket {\n\t\tbroker nats " + s.nats + "\n\t}"
+	}
 	if s.full {
 		metrics, log, compression = "metrics", "log {\n\t\toutput file "+filepath.Join(dir, "access.log")+"\n\t}", "compression 1"
 	}
@@ -95,13 +104,14 @@ func startCaddy(l *lab, s site) (*server, error) {
 	auto_https disable_redirects
 	skip_install_trust
 	%s
+	%s
 }
 %s://localhost:%s {
 	bind 127.0.0.1
 	%s
 	%s
 %s}
-`, admin, metrics, scheme, port, certificate, log, routes(s.routes, compression))
+`, admin, metrics, broker, scheme, port, certificate, log, routes(s.routes, compression))
 	file := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err

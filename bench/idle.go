@@ -21,6 +21,9 @@ func idle(scheme string, conns int) *workload {
 		target: map[string]string{"wss": "given back at most 1.25 of bare", "ws": "given back at most 8 KB"}[scheme],
 	}
 	for _, c := range contenders {
+		if c.onlyHandshakes {
+			continue
+		}
 		w.subjects = append(w.subjects, subject{c.name, func(l *lab, r *run) (runner, error) {
 			h := &holder{l: l, c: c, plain: scheme == "ws", conns: conns, profile: r.profileFile(w, "heap")}
 			s, err := c.open(l, setting{plain: h.plain}) // whether it can be started at all

@@ -44,8 +44,9 @@ func (l *lab) build() error {
 		{".", "./cmd/caddy", "caddy"},
 		{"bench", "./caddy", "fanout-caddy"},
 		{"bench", "./server", "server"},
+		{"bench", "./nats", "nats"},
 	} {
-		cmd := exec.CommandContext(l.ctx, "go", "build", "-trimpath", "-tags", "nobadger,nomysql,nopgx", "-ldflags", "-w -s", "-o", l.binary(b.name), b.path) //nolint:gosec // one of the three above
+		cmd := exec.CommandContext(l.ctx, "go", "build", "-trimpath", "-tags", "nobadger,nomysql,nopgx", "-ldflags", "-w -s", "-o", l.binary(b.name), b.path) //nolint:gosec // one of those above
 		cmd.Dir = l.source(b.module)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {

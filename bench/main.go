@@ -186,7 +186,7 @@ func (r *run) one(l *lab, w *workload) error {
 	if err := r.profileCPU(w, runners[0]); err != nil {
 		return err
 	}
-	for _, kind := range []string{"cpu", "heap"} {
+	for _, kind := range []string{kindOfNode(0), kindOfNode(1), kindOfNode(2), "heap"} {
 		file := r.profileFile(w, kind)
 		if _, err := os.Stat(file); file != "" && err == nil {
 			fmt.Fprintf(r.out, "\n```\n%s```\n", top(file, kind))

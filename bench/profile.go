@@ -33,14 +33,30 @@ func (r *run) profileCPU(w *workload, of runner) error {
 		return nil
 	}
 	const lasts = 5
-	done := make(chan error, 1)
-	go func() {
-		done <- saveProfile(of.server().admin[0], fmt.Sprintf("/debug/pprof/profile?seconds=%d", lasts), file)
-	}()
+	nodes := of.server().admin
+	done := make(chan error, len(nodes))
+	for i, admin := range nodes {
+		go func() {
+			done <- saveProfile(admin, fmt.Sprintf("/debug/pprof/profile?seconds=%d", lasts), r.profileFile(w, kindOfNode(i)))
+		}()
+	}
 	if _, err := of.run((lasts + 1) * time.Second); err != nil {
 		return err
 	}
-	return <-done
+	for range nodes {
+		if err := <-done; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kindOfNode returns how profiles of the processor time of a node are called.
+func kindOfNode(i int) string {
+	if i == 0 {
+		return "cpu"
+	}
+	return fmt.Sprintf("cpu-node%d", i+1)
 }
 
 // top returns the lines of a profile that matter most.

@@ -16,6 +16,9 @@ type server struct {
 	addr      string
 	tls       *tls.Config
 	admin     []string // addresses of /debug/pprof
+
+	nodes  []string // the addresses of all nodes; none if there is one
+	broker *process // what joins them; nil without, and no part
 }
 
 // setting is what a server is started for.
@@ -23,6 +26,7 @@ type setting struct {
 	plain bool     // ws
 	full  bool     // with access log, metrics and compression
 	env   []string // for instance GOMEMLIMIT
+	nats  string   // URL of a NATS server that joins it to others
 }
 
 // contender is a kind of server, by the name that it has in the tables.
@@ -30,9 +34,10 @@ type contender struct {
 	name  string
 	start func(*lab, setting) (*server, error)
 
-	noFanout bool
-	onlyIdle bool
-	proxy    bool
+	noFanout       bool
+	onlyIdle       bool
+	onlyHandshakes bool
+	proxy          bool
 }
 
 // missingError says what is left out, since it is not installed.
@@ -46,6 +51,7 @@ var contenders = []*contender{
 	{name: "caddy-websocket", start: startProduct},
 	{name: "caddy-websocket full", start: startFull, onlyIdle: true},
 	{name: "gorilla", start: peer("gorilla")},
+	{name: "gorilla in Caddy", start: startGorilla, onlyHandshakes: true},
 	{name: "coder", start: peer("coder"), noFanout: true},
 	{name: "gws", start: peer("gws")},
 	{name: "bare", start: peer("bare"), noFanout: true, onlyIdle: true},
@@ -62,7 +68,7 @@ func peer(kind string) func(*lab, setting) (*server, error) {
 		if !s.plain {
 			files, secure = []string{"-cert", l.cert, "-key", l.key}, l.tls
 		}
-		p, err := l.start(s.env, l.binary("server"), append([]string{kind}, files...)...)
+		p, err := l.start(append([]string{"NATS_URL=" + s.nats}, s.env...), l.binary("server"), append([]string{kind}, files...)...)
 		if err != nil {
 			return nil, err
 		}
@@ -98,14 +104,25 @@ func (s *server) stop() {
 	for _, p := range s.parts {
 		p.stop()
 	}
+	if s.broker != nil {
+		s.broker.stop()
+	}
 }
 
 // ready waits until the server answers handshakes.
 func (s *server) ready(l *lab) error {
+	for _, target := range s.targets("/echo") {
+		if err := s.answers(l, target); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *server) answers(l *lab, target load.Target) error {
 	var err error
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var c *load.Conn
-		target := s.target("/echo")
 		if c, err = target.Dial(l.ctx, 4<<10); err == nil {
 			c.Close()
 			return nil
@@ -123,6 +140,19 @@ func (s *server) target(path string) load.Target {
 	return load.Target{Addr: s.addr, TLS: s.tls, Path: path}
 }
 
+// targets returns the path on all nodes.
+func (s *server) targets(path string) []load.Target {
+	if len(s.nodes) == 0 {
+		return []load.Target{s.target(path)}
+	}
+	all := make([]load.Target, len(s.nodes))
+	for i, addr := range s.nodes {
+		all[i] = load.Target{Addr: addr, TLS: s.tls, Path: path}
+	}
+	return all
+}
+
+// cpu returns the processor time of all parts.
 func (s *server) cpu() (total time.Duration) {
 	for _, p := range s.parts {
 		for _, pid := range p.tree() {
@@ -130,6 +160,14 @@ func (s *server) cpu() (total time.Duration) {
 		}
 	}
 	return total
+}
+
+// brokerCPU returns the processor time of what joins the nodes.
+func (s *server) brokerCPU() time.Duration {
+	if s.broker == nil {
+		return 0
+	}
+	return cpu(s.broker.cmd.Process.Pid)
 }
 
 func (s *server) pss() (total int64) {

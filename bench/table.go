@@ -87,7 +87,10 @@ func columns(w *workload) []column {
 		{"p99.9", func(s *sample) float64 { return s.p999 }, micros, ""},
 	}
 	if w.untimed {
-		return all[:2]
+		all = all[:2]
+	}
+	if w.joined {
+		all = slices.Insert(all, 1, column{"NATS, µs", func(s *sample) float64 { return s.broker }, number("%.2f"), ""})
 	}
 	return all
 }

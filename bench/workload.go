@@ -20,6 +20,7 @@ type workload struct {
 	subjects []subject
 	memory   bool // kilobytes are measured, not time
 	untimed  bool // the generator cannot tell how long one takes
+	joined   bool // there is a broker, whose part is shown
 }
 
 // subject is one line of a table.
@@ -37,7 +38,7 @@ type runner interface {
 
 // sample is what one run has shown. Times are microseconds for one operation.
 type sample struct {
-	cpu            float64
+	cpu, broker    float64
 	rate           float64 // operations a second
 	p50, p99, p999 float64
 	kept, floating float64 // kilobytes for each connection
@@ -59,15 +60,15 @@ func (s *session) close() {
 }
 
 func (s *session) run(lasts time.Duration) (*sample, error) {
-	before := s.s.cpu()
+	before, brokers := s.s.cpu(), s.s.brokerCPU()
 	r, err := s.drive(lasts)
 	if err != nil {
 		return nil, err
 	}
-	spent := s.s.cpu() - before
+	spent, brokers := s.s.cpu()-before, s.s.brokerCPU()-brokers
 	us := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 	out := &sample{
-		cpu: us(spent) / float64(r.Messages), rate: r.Rate(),
+		cpu: us(spent) / float64(r.Messages), broker: us(brokers) / float64(r.Messages), rate: r.Rate(),
 		p50: us(r.Latency.Quantile(0.5)), p99: us(r.Latency.Quantile(0.99)), p999: us(r.Latency.Quantile(0.999)),
 	}
 	if r.Late != nil {
@@ -105,6 +106,8 @@ func each(can func(*contender) bool, set setting, connect func(*lab, *server, *s
 	return all
 }
 
-func talks(c *contender) bool { return !c.onlyIdle }
+func connects(c *contender) bool { return !c.onlyIdle }
 
-func fansOut(c *contender) bool { return !c.onlyIdle && !c.noFanout }
+func talks(c *contender) bool { return connects(c) && !c.onlyHandshakes }
+
+func fansOut(c *contender) bool { return talks(c) && !c.noFanout }

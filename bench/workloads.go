@@ -9,8 +9,9 @@ import (
 	"github.com/caddy-websocket/caddy-websocket/bench/load"
 )
 
-// usual is what is run without -run: what the project has set itself targets for.
-const usual = `^((echo|burst)/32/64/(1|16)|half-peak/32|fanout/1000/(1|4)|stuck/1000|idle/wss|idle/ws|handshake/(new|resumed))$`
+// usual is what is run without -run: what the project has set itself targets for, and what a
+// cluster costs.
+const usual = `^((echo|burst)/32/64/(1|16)|half-peak/32|fanout/1000/(1|4)|stuck/1000|idle/wss|idle/ws|handshake/(new|resumed)|cluster/.*)$`
 
 // workloads are all that there are.
 func workloads(conns int) (all []*workload) {
@@ -29,8 +30,9 @@ func workloads(conns int) (all []*workload) {
 		}
 		all = append(all, stuck(members))
 	}
-	return append(all, groups(10_000, 5, 1000),
+	all = append(all, groups(10_000, 5, 1000),
 		idle("wss", conns), idle("ws", conns), handshakes(false), handshakes(true))
+	return append(all, clusters()...)
 }
 
 func bytesOf(n int) string {
@@ -206,7 +208,7 @@ func handshakes(resume bool) *workload {
 		title:  fmt.Sprintf("wss handshakes on %d lines, each a new TLS session", lines),
 		op:     "handshake",
 		target: "at least 0.95 of gorilla's rate",
-		subjects: each(talks, setting{}, func(l *lab, s *server, session *session) error {
+		subjects: each(connects, setting{}, func(l *lab, s *server, session *session) error {
 			session.drive = func(lasts time.Duration) (*load.Result, error) {
 				return load.Handshakes(l.ctx, s.target("/echo"), lines, resume, lasts)
 			}

@@ -51,6 +51,7 @@ var rules = []rule{
 		check: onlyDependsOn("gateway/brokertest", map[string]string{
 			"github.com/gorilla/websocket":     "comes with the gateway",
 			module + "/gateway":                "says what a broker is",
+			module + "/gateway/gatewaytest":    "serves the gateways that it joins",
 			module + "/gateway/internal/inbox": "comes with it",
 		}),
 	},
@@ -124,7 +125,7 @@ var rules = []rule{
 		why: "what only tests and measurements need sits in modules of their own: it must never weigh on users",
 		check: func(graph map[string]pkg) (violations []string) {
 			for _, name := range sorted(graph) {
-				if isTree("e2e")(name) || isTree("bench")(name) || isTree("tools")(name) {
+				if isTree("e2e")(name) || isTree("bench")(name) || isTree("tools")(name) || isTree("examples/cluster")(name) {
 					violations = append(violations, name+" belongs to the product's module")
 				}
 			}
@@ -238,7 +239,7 @@ func TestPackagesImportOnlyWhatTheLayoutAllows(t *testing.T) {
 			t.Errorf("%s: %s", v, r.why)
 		}
 	}
-	for _, dir := range []string{"e2e", "bench", "tools"} {
+	for _, dir := range []string{"e2e", "bench", "tools", "examples/cluster"} {
 		if _, err := os.Stat(filepath.Join("..", dir)); err != nil {
 			continue // not there yet
 		}
@@ -303,6 +304,7 @@ func TestImportRulesFindViolations(t *testing.T) {
 		{"lost engine", func(g map[string]pkg) { delete(g, "gateway") }, "gateway does not exist"},
 		{"e2e without a go.mod", func(g map[string]pkg) { g["e2e/browser"] = pkg{} }, "e2e/browser belongs to the product's module"},
 		{"bench without a go.mod", func(g map[string]pkg) { g["bench"] = pkg{} }, "bench belongs to the product's module"},
+		{"a NATS server without a go.mod", func(g map[string]pkg) { g["examples/cluster"] = pkg{} }, "examples/cluster belongs to the product's module"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			graph := good()

@@ -15,7 +15,7 @@ require (
 	golang.org/x/sys v0.49.0
 )
 
-require github.com/nats-io/nats.go v1.55.0 // indirect
+require github.com/nats-io/nats.go v1.55.0
 
 require (
 	github.com/Masterminds/semver/v3 v3.5.0 // indirect

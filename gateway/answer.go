@@ -1,38 +1,50 @@
 package gateway
 
 import (
-	"bufio"
 	"bytes"
+	"crypto/sha1" //nolint:gosec // see acceptKey
+	"encoding/base64"
 	"errors"
 	"fmt"
-	"maps"
+	"io"
 	"net"
 	"net/http"
 )
 
-// answer sends the answer that gorilla wrote to a handshake through the
-// ResponseWriter that the request came with, so that middleware around it sees
-// the status and its header fields arrive, and takes over the connection.
+// answer sends the answer to a handshake through the ResponseWriter that the
+// request came with, so that middleware around it sees the status and its header
+// fields arrive, and takes over the connection.
 type answer struct {
 	w        http.ResponseWriter
-	hijacker http.Hijacker
-	header   http.Header // what logic adds
+	hijacker http.Hijacker // nil if the connection is a stream
+	header   http.Header   // what logic adds
 
-	// extensions is the answer to the offers of the client; empty if there is none.
-	extensions string
+	// Over HTTP/2 and HTTP/3, where the connection stays the server's:
+	out    streamWriter
+	body   io.ReadCloser
+	stream *stream // nil before takeOver
+
+	// extensions and subprotocol are the answer to the offers of the client; empty if
+	// there is none.
+	extensions  string
+	subprotocol string
 
 	written bool // the ResponseWriter has been given the status
 }
 
-// errNoHijack is returned for HTTP/2 and for middleware that hides the
-// connection.
+// errNoHijack is returned for middleware that hides the connection.
 var errNoHijack = errors.New("the connection cannot be taken over: no http.ResponseWriter on the way implements http.Hijacker")
 
 // newAnswer finds the innermost writer that can be hijacked. Those around it,
 // which count bytes for an access log, say, would stay in memory as long as the
 // connection and hide what it is.
-func newAnswer(w http.ResponseWriter) (*answer, error) {
+func newAnswer(w http.ResponseWriter, r *http.Request) (*answer, error) {
 	a := &answer{w: w}
+	if isStream(r) {
+		out, err := streamOf(w)
+		a.out, a.body = out, r.Body
+		return a, err
+	}
 	for inner := w; inner != nil; {
 		if h, ok := inner.(http.Hijacker); ok {
 			a.hijacker = h
@@ -49,14 +61,9 @@ func newAnswer(w http.ResponseWriter) (*answer, error) {
 	return a, nil
 }
 
-// send sends p, a whole response header, and returns the connection and what
-// the client has already sent on it.
-func (a *answer) send(p []byte) (conn net.Conn, rest []byte, err error) {
-	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(p)), nil)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading the handshake's answer: %w", err)
-	}
-	_ = resp.Body.Close() // a 101 has none
+// send accepts the handshake with this Sec-WebSocket-Key, and returns the connection
+// and what the client has already sent on it.
+func (a *answer) send(key string) (conn net.Conn, rest []byte, err error) {
 	h := a.w.Header()
 	for name, values := range a.header {
 		switch name = http.CanonicalHeaderKey(name); name {
@@ -69,20 +76,54 @@ func (a *answer) send(p []byte) (conn net.Conn, rest []byte, err error) {
 			h[name] = values
 		}
 	}
-	for _, name := range []string{"Content-Length", "Transfer-Encoding", "Sec-Websocket-Extensions", "Sec-Websocket-Protocol"} {
-		h.Del(name)
+	delete(h, "Content-Length")
+	delete(h, "Transfer-Encoding")
+	status := http.StatusSwitchingProtocols
+	fields := [...]struct{ name, value string }{
+		{"Upgrade", "websocket"},
+		{"Connection", "Upgrade"},
+		{"Sec-Websocket-Accept", acceptKey(key)},
+		{"Sec-Websocket-Extensions", a.extensions},
+		{"Sec-Websocket-Protocol", a.subprotocol},
 	}
-	maps.Copy(h, resp.Header)
-	if a.extensions != "" {
-		h.Set("Sec-Websocket-Extensions", a.extensions)
+	if a.out != nil { // there is nothing to upgrade
+		for i := range fields[:3] {
+			fields[i].value = ""
+		}
+		status = http.StatusOK
+	}
+	values := make([]string, len(fields)) // one array for all
+	for i, f := range fields {
+		if f.value == "" {
+			delete(h, f.name)
+			continue
+		}
+		values[i] = f.value
+		h[f.name] = values[i : i+1 : i+1]
 	}
 	a.written = true
-	a.w.WriteHeader(resp.StatusCode)
+	a.w.WriteHeader(status)
 	return a.takeOver()
+}
+
+// acceptKey returns the Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455
+// section 4.2.2).
+func acceptKey(key string) string {
+	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+	var room [64]byte
+	sum := sha1.Sum(append(append(room[:0], key...), guid...)) //nolint:gosec // what the RFC wants, and no secret
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // takeOver returns the connection and what the client has already sent on it.
 func (a *answer) takeOver() (conn net.Conn, early []byte, err error) {
+	if a.out != nil {
+		_ = http.NewResponseController(a.w).Flush() // those around the innermost writer, as far as they can
+		if a.stream, err = openStream(a.body, a.out); err != nil {
+			return nil, nil, err
+		}
+		return a.stream, nil, nil
+	}
 	conn, brw, err := a.hijacker.Hijack()
 	if err != nil {
 		return nil, nil, fmt.Errorf("taking over the connection: %w", err)
@@ -94,17 +135,10 @@ func (a *answer) takeOver() (conn net.Conn, early []byte, err error) {
 	return conn, early, nil
 }
 
-// upgradeWriter is the http.ResponseWriter that gorilla upgrades: it hands out
-// the wire in place of the connection.
-type upgradeWriter struct {
-	http.ResponseWriter // gorilla writes no response: its Error hook is set
-	wire                *wire
-}
-
-// Hijack returns the wire.
-func (u upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	// gorilla looks only whether something was read already, and borrows no
-	// buffer of this size.
-	empty := bufio.NewReadWriter(bufio.NewReaderSize(u.wire, 16), bufio.NewWriterSize(u.wire, 16))
-	return u.wire, empty, nil
+// stay is called by the handler of the request when the client lives: over HTTP/2
+// and HTTP/3 it returns when the client is gone.
+func (a *answer) stay() {
+	if a.stream != nil {
+		a.stream.stay()
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -104,6 +105,8 @@ type bench struct {
 	e     *Endpoint
 	out   *outlet
 	conns []*benchConn
+
+	request *http.Request // a handshake
 }
 
 func newBench(b *testing.B, o EndpointOptions) *bench {
@@ -120,6 +123,11 @@ func newBench(b *testing.B, o EndpointOptions) *bench {
 		b.Fatal(err)
 	}
 	t := &bench{b: b, g: g, e: e, out: &outlet{done: make(chan struct{}, 1)}}
+	t.request = httptest.NewRequest(http.MethodGet, "/", http.NoBody)
+	t.request.Header = http.Header{
+		"Upgrade": {"websocket"}, "Connection": {"Upgrade"},
+		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
+	}
 	b.Cleanup(func() {
 		for _, c := range t.conns {
 			c.Close()
@@ -136,12 +144,7 @@ func newBench(b *testing.B, o EndpointOptions) *bench {
 // upgrade makes one handshake.
 func (t *bench) upgrade(id Identity) (*benchConn, *Client) {
 	conn := &benchConn{feed: make(chan []byte), out: t.out, closed: make(chan struct{})}
-	r := httptest.NewRequest(http.MethodGet, "/", http.NoBody)
-	r.Header = http.Header{
-		"Upgrade": {"websocket"}, "Connection": {"Upgrade"},
-		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
-	}
-	c, err := t.e.Upgrade(&benchWriter{make(http.Header), conn}, r, id)
+	c, err := t.e.Upgrade(&benchWriter{make(http.Header), conn}, t.request, id)
 	if err != nil {
 		t.b.Fatal(err)
 	}
@@ -253,14 +256,29 @@ func BenchmarkSweep(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*clients), "ns/client")
 }
 
-// BenchmarkHandshake is a client from its handshake to its end.
+// BenchmarkHandshake is a client from its handshake to its end, which is the connection's:
+// one of nobody, one who is somebody, and one about whom two lines are logged.
 func BenchmarkHandshake(b *testing.B) {
-	t := newBench(b, EndpointOptions{})
-	b.ReportAllocs()
-	for b.Loop() {
-		conn, c := t.upgrade(Identity{RealIP: "192.0.2.1", User: "tom", Groups: []string{"all"}})
-		ended := c.Context().Done()
-		conn.Close()
-		<-ended
+	ip := Identity{RealIP: "192.0.2.1"}
+	for _, tt := range []struct {
+		name string
+		o    EndpointOptions
+		id   Identity
+	}{
+		{"without logic", EndpointOptions{}, ip},
+		{"with logic", EndpointOptions{Logic: benchReply{}}, ip},
+		{"of a user in a group", EndpointOptions{Logic: benchReply{}}, Identity{RealIP: ip.RealIP, User: "tom", Groups: []string{"all"}}},
+		{"logged", EndpointOptions{Logic: benchReply{}, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil))}, ip}, //nolint:sloglint // what the line costs is to be measured
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			t := newBench(b, tt.o)
+			b.ReportAllocs()
+			for b.Loop() {
+				conn, c := t.upgrade(tt.id)
+				ended := c.Context().Done()
+				conn.Close()
+				<-ended
+			}
+		})
 	}
 }

@@ -58,7 +58,8 @@ func (c *Client) enter(kind callback) *Endpoint {
 	}
 }
 
-// exit ends a callback, and turns a panic of it into errPanic.
+// exit ends a callback, and turns a panic of it into errPanic. It is deferred, with
+// where the error goes, if there is logic that could panic.
 func (c *Client) exit(e *Endpoint, err *error) {
 	if p := recover(); p != nil {
 		e.log().Error("panic in the logic", c.about("callback", callback(c.call.kind.Load()-1).String(),
@@ -73,12 +74,9 @@ func (c *Client) exit(e *Endpoint, err *error) {
 	c.inside.Store(nil)
 }
 
-func (c *Client) onConnect(r *http.Request) (err error) {
-	e := c.enter(callbackConnect)
+// onConnect calls the logic of the endpoint that enter has returned, which has some.
+func (c *Client) onConnect(e *Endpoint, r *http.Request) (err error) {
 	defer c.exit(e, &err)
-	if e.o.Logic == nil {
-		return nil
-	}
 	return e.o.Logic.OnConnect(c, r)
 }
 

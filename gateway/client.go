@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,11 +24,12 @@ type Client struct {
 	*shared
 	id          string
 	ip          string
-	limit       netip.Prefix // what MaxClientsPerIP counts it under
 	slot        *slot
+	proto       string // of HTTP
 	connectedAt time.Time
 	deflate     bool // permessage-deflate was agreed on
 	forwarded   bool // it is connected to a backend, by tunnel
+	answered    bool // the peer's close frame has come; used by the client's own goroutine only
 	session     Session
 
 	wire  wire
@@ -39,38 +38,52 @@ type Client struct {
 	open  atomic.Bool // the handshake is answered: wire, ws and queue may be used
 
 	mu          sync.Mutex
+	gone        bool                // guarded by mu; life is over or would be
+	headed      bool                // guarded by mu; the handshake is over, and with it header
 	user        string              // guarded by mu
 	groups      map[string]struct{} // guarded by mu
 	reason      *CloseReason        // guarded by mu; how it closes, set once
-	ctx         context.Context     // guarded by mu; made when asked for
-	cancel      context.CancelFunc  // guarded by mu
-	gone        bool                // guarded by mu; ctx is done or would be
+	life        *life               // guarded by mu; made when asked for
 	value       any                 // guarded by mu
 	subprotocol string              // guarded by mu
 	tunnel      *tunnel             // guarded by mu until open, then never changed; nil unless forwarded
-	header      http.Header         // guarded by mu; nil after the handshake
+	header      http.Header         // guarded by mu; made when asked for
 
 	closing atomic.Bool // reason is set
 	killed  atomic.Bool
-	turn    atomic.Int64 // odd while the goroutine that reads writes replies; see takeTurn
 	listed  atomic.Bool  // the attendant looks at it
-	handled int64        // messages; used by the client's own goroutine only
 	slow    atomic.Int32 // 1 when the send buffer has been full or nothing was taken in for long, 2 when the log says so
+	turn    atomic.Int64 // odd while the goroutine that reads writes replies; see takeTurn
+	handled int64        // messages; used by the client's own goroutine only
 
 	messagesIn  atomic.Int64
 	lastMessage atomic.Int64 // when the last message had been handled, or the client connected
 	bucket      bucket       // used by the client's own goroutine only
-
-	answered bool // the peer's close frame has come; used by the client's own goroutine only
 
 	inside atomic.Pointer[Endpoint] // whose logic is being called
 	call   callState
 	watch  watch
 }
 
+// life is a context and its end.
+type life struct {
+	context.Context
+	end context.CancelFunc
+}
+
 // newClientID returns an id that names its node, cannot be guessed (130 random
 // bits), is never used again and needs no escaping in a URL.
-func newClientID(node string) string { return node + "-" + strings.ToLower(rand.Text()) }
+func newClientID(node string) string {
+	const alphabet, length = "abcdefghijklmnopqrstuvwxyz234567", 26 // 5 bits each, as rand.Text
+	var random [length]byte
+	rand.Read(random[:]) // never fails
+	var room [64]byte
+	id := append(append(room[:0], node...), '-')
+	for _, b := range random {
+		id = append(id, alphabet[b%32])
+	}
+	return string(id)
+}
 
 // ID returns the client id.
 func (c *Client) ID() string { return c.id }
@@ -89,6 +102,10 @@ func (c *Client) Subprotocol() string {
 	defer c.mu.Unlock()
 	return c.subprotocol
 }
+
+// Proto returns what the client's handshake came over: HTTP/1.1, HTTP/2.0 or
+// HTTP/3.0.
+func (c *Client) Proto() string { return c.proto }
 
 // ConnectedAt returns when the handshake arrived.
 func (c *Client) ConnectedAt() time.Time { return c.connectedAt }
@@ -111,6 +128,9 @@ func (c *Client) Session() *Session { return &c.session }
 func (c *Client) Header() http.Header {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.header == nil && !c.headed {
+		c.header = make(http.Header)
+	}
 	return c.header
 }
 
@@ -119,7 +139,7 @@ func (c *Client) takeHeader() http.Header {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := c.header
-	c.header = nil
+	c.header, c.headed = nil, true
 	return h
 }
 
@@ -150,13 +170,14 @@ func (c *Client) In(group string) bool {
 func (c *Client) Context() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ctx == nil {
-		c.ctx, c.cancel = context.WithCancel(c.shared.ctx)
+	if c.life == nil {
+		ctx, end := context.WithCancel(c.ctx)
+		c.life = &life{ctx, end}
 		if c.gone {
-			c.cancel()
+			end()
 		}
 	}
-	return c.ctx
+	return c.life.Context
 }
 
 // endContext cancels Context.
@@ -164,8 +185,8 @@ func (c *Client) endContext() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gone = true
-	if c.cancel != nil {
-		c.cancel()
+	if c.life != nil {
+		c.life.end()
 	}
 }
 

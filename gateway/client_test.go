@@ -213,6 +213,30 @@ func TestConnectionIsLoggedWhenItComesAndGoes(t *testing.T) {
 	})
 }
 
+// Whoever logs with AddSource finds the line in the code, also of the second client:
+// the place is looked up once.
+func TestConnectionsLogLinesSayWhereTheyAreFrom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &gatewaytest.Log{}
+		s := gatewaytest.Serve(t, gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{Logger: log.Logger()}))
+		for range 2 {
+			s.Dial("/test").Close(1000, "")
+			synctest.Wait()
+		}
+		for message, function := range map[string]string{"client connected": "opened", "client gone": "forget"} {
+			lines := log.Find(message)
+			if len(lines) != 2 {
+				t.Errorf("%d lines say %q, want 2", len(lines), message)
+			}
+			for _, line := range lines {
+				if want := ".(*Client)." + function; !strings.HasSuffix(line.Function, want) {
+					t.Errorf("%q is from %q, want ...%s", message, line.Function, want)
+				}
+			}
+		}
+	})
+}
+
 func wantAttrs(t *testing.T, r gatewaytest.Record, want map[string]any) {
 	t.Helper()
 	for key, v := range want {

@@ -38,6 +38,7 @@ type cluster struct {
 	events   []NodeEvent      // guarded by mu; logic has not been told of them
 	telling  bool             // guarded by mu; a goroutine is telling it
 	lastTick int64            // guarded by mu
+	watches  watches          // guarded by mu
 
 	others atomic.Int32 // how many peers there are
 	asks   asks
@@ -352,6 +353,10 @@ func (c *cluster) handle(p *peer, kind envelopeKind, body []byte) error {
 		return c.questioned(p, body)
 	case kindAnswer:
 		return c.answered(p, body)
+	case kindWatch:
+		return c.watchedBy(p, body)
+	case kindReport:
+		return c.reported(p, body)
 	case kindMoved: // see due
 	default:
 		return fmt.Errorf("kind %q: %w", kind, errEnvelope)
@@ -442,6 +447,7 @@ func (c *cluster) tick() {
 		c.removeSilent(now)
 	}
 	c.lastTick = now
+	c.tickWatches(now)
 	if c.current.Load() == a {
 		c.users.tidy(a.link, now)
 		c.groups.tidy(a.link, now)

@@ -21,6 +21,25 @@ func BenchmarkClusterSend(b *testing.B) {
 	}
 }
 
+// BenchmarkClusterAlone is a message to nobody, on a node without a broker and on one with a
+// broker that no other node is on: the difference is what a broker costs while it is not
+// needed.
+func BenchmarkClusterAlone(b *testing.B) {
+	for name, broker := range map[string]Broker{"without a broker": nil, "with a broker": &ledger{size: 1 << 20, forgets: true}} {
+		b.Run(name, func(b *testing.B) {
+			g := benchGateway(b, broker)
+			m := Text(string(make([]byte, 90)))
+			to := Users("1234")
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := g.Send(to, m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkClusterReceive is what it costs to hear of one that nobody here is to get.
 func BenchmarkClusterReceive(b *testing.B) {
 	l := &ledger{size: 1 << 20, forgets: true}

@@ -278,7 +278,6 @@ func FuzzEnvelope(f *testing.F) {
 	})
 }
 
-
 // Nodes of different builds must put a name into the same slot: it is FNV-1a.
 func TestSlotsAreTheSameEverywhere(t *testing.T) {
 	for name, want := range map[string]int{"": 0x811c9dc5 % slotCount, "a": 0xe40c292c % slotCount, "foobar": 0xbf9cf968 % slotCount} {

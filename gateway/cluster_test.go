@@ -51,7 +51,7 @@ func members(t *testing.T, b gateway.Broker, n int) []*member {
 	t.Helper()
 	all := make([]*member, n)
 	for i := range all {
-		all[i] = newMember(t, b)
+		all[i] = oneMore(t, b)
 	}
 	synctest.Wait()
 	for _, m := range all {
@@ -62,7 +62,8 @@ func members(t *testing.T, b gateway.Broker, n int) []*member {
 	return all
 }
 
-func newMember(t *testing.T, b gateway.Broker) *member {
+// oneMore serves the endpoint on one more node.
+func oneMore(t *testing.T, b gateway.Broker) *member {
 	t.Helper()
 	m := &member{Recorder: &gatewaytest.Recorder{Connect: func(c *gateway.Client, r *http.Request) error {
 		return c.Join(r.URL.Query()["group"]...)

@@ -22,7 +22,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/caddy-websocket/caddy-websocket/gateway"
+	_ "github.com/caddy-websocket/caddy-websocket/gateway/extendedconnect" // else nothing comes over HTTP/2
 	"github.com/caddy-websocket/caddy-websocket/gateway/gatewaytest"
+	"github.com/caddy-websocket/caddy-websocket/internal/streamtest"
 )
 
 // These tests hold the gateway to RFC 6455 by bytes: frames are made and read
@@ -107,11 +109,29 @@ const upgradeRequest = "GET /test HTTP/1.1\r\n" +
 // connectRaw opens a connection and writes nothing yet.
 func connectRaw(t testing.TB, s *gatewaytest.Server) *rawPeer {
 	t.Helper()
+	return connectOver(t, s, "HTTP/1.1")
+}
+
+// protocols are what the in-memory server speaks.
+var protocols = []string{"HTTP/1.1", "HTTP/2.0"}
+
+// connectOver is connectRaw over HTTP/1.1 or HTTP/2.0, where the handshake is turned
+// into an extended CONNECT on a connection of its own.
+func connectOver(t testing.TB, s *gatewaytest.Server, proto string) *rawPeer {
+	t.Helper()
 	conn, err := s.Connect(gatewaytest.DefaultIP)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
+	if proto == "HTTP/2.0" {
+		streams, err := streamtest.HTTP2(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn = streams.Open()
+		t.Cleanup(func() { _ = conn.Close() })
+	}
 	return &rawPeer{conn, t, bufio.NewReader(conn)}
 }
 
@@ -119,7 +139,11 @@ func connectRaw(t testing.TB, s *gatewaytest.Server) *rawPeer {
 // packet.
 func dialRaw(t testing.TB, s *gatewaytest.Server, early ...[]byte) *rawPeer {
 	t.Helper()
-	p := connectRaw(t, s)
+	return connectRaw(t, s).shakeHands(early...)
+}
+
+func (p *rawPeer) shakeHands(early ...[]byte) *rawPeer {
+	p.t.Helper()
 	p.send(append([]byte(upgradeRequest), join(early...)...))
 	p.wantUpgrade()
 	return p
@@ -256,34 +280,26 @@ func (p *rawPeer) wantNothing() {
 // difference (RFC 6455 section 5.4: frames say nothing about packets).
 var deliveries = []struct {
 	name string
-	dial func(*testing.T, *gatewaytest.Server, []byte) *rawPeer
+	send func(p *rawPeer, data []byte)
 }{
-	{"in one write", func(t *testing.T, s *gatewaytest.Server, data []byte) *rawPeer {
-		p := dialRaw(t, s)
-		p.send(data)
-		return p
-	}},
-	{"behind the handshake in one packet", func(t *testing.T, s *gatewaytest.Server, data []byte) *rawPeer {
-		return dialRaw(t, s, data)
-	}},
-	{"byte by byte", func(t *testing.T, s *gatewaytest.Server, data []byte) *rawPeer {
-		p := dialRaw(t, s)
+	{"in one write", func(p *rawPeer, data []byte) { p.shakeHands().send(data) }},
+	{"behind the handshake in one packet", func(p *rawPeer, data []byte) { p.shakeHands(data) }},
+	{"byte by byte", func(p *rawPeer, data []byte) {
+		p.shakeHands()
 		for i := range data {
 			p.send(data[i : i+1])
 			synctest.Wait()
 		}
-		return p
 	}},
-	{"the first byte behind the handshake", func(t *testing.T, s *gatewaytest.Server, data []byte) *rawPeer {
-		p := dialRaw(t, s, data[:1])
+	{"the first byte behind the handshake", func(p *rawPeer, data []byte) {
+		p.shakeHands(data[:1])
 		synctest.Wait()
 		p.send(data[1:])
-		return p
 	}},
 }
 
-// conforms sends data to an endpoint that echoes, in all ways of delivery, and
-// fails the test unless these frames come back.
+// conforms sends data to an endpoint that echoes, in all ways of delivery over each
+// protocol, and fails the test unless these frames come back.
 func conforms(t *testing.T, data []byte, want ...string) {
 	t.Helper()
 	conformsWith(t, gateway.EndpointOptions{}, data, want...)
@@ -291,9 +307,16 @@ func conforms(t *testing.T, data []byte, want ...string) {
 
 func conformsWith(t *testing.T, o gateway.EndpointOptions, data []byte, want ...string) {
 	t.Helper()
+	for _, proto := range protocols {
+		t.Run(strings.ReplaceAll(proto, "/", ""), func(t *testing.T) { conformsOver(t, proto, o, data, want...) })
+	}
+}
+
+func conformsOver(t *testing.T, proto string, o gateway.EndpointOptions, data []byte, want ...string) {
+	t.Helper()
 	for _, how := range deliveries {
 		t.Run(how.name, func(t *testing.T) {
-			if how.name == "byte by byte" && len(data) > 5000 {
+			if most := map[string]int{"HTTP/1.1": 5000, "HTTP/2.0": 300}[proto]; how.name == "byte by byte" && len(data) > most {
 				t.Skip("too many bytes")
 			}
 			synctest.Test(t, func(t *testing.T) {
@@ -301,7 +324,8 @@ func conformsWith(t *testing.T, o gateway.EndpointOptions, data []byte, want ...
 				o := o
 				o.Logic = logic
 				s := gatewaytest.Serve(t, gatewaytest.Endpoint(t, "test", o))
-				p := how.dial(t, s, data)
+				p := connectOver(t, s, proto)
+				how.send(p, data)
 				p.want(want...)
 				if strings.HasPrefix(want[len(want)-1], "close") {
 					p.want("end") // the server closes first (RFC 6455 section 7.1.1)

@@ -28,6 +28,8 @@ const (
 	kindCommand  envelopeKind = 'c' // see appendCommand
 	kindQuestion envelopeKind = 'q' // uvarint: which; JSON of question
 	kindAnswer   envelopeKind = 'a' // uvarint: to which; JSON of answer
+	kindWatch    envelopeKind = 'w' // JSON of watchRequest
+	kindReport   envelopeKind = 'e' // uvarint: of which watch; JSON of watchReport
 	kindMoved    envelopeKind = 'm' // uvarint: the number of the last message on the link before
 	kindPart     envelopeKind = 'p' // uvarint: which part; uvarint: of how many; bytes of kind and body
 )
@@ -105,9 +107,13 @@ func parseCommand(b []byte) (ask uint64, c *Command, m Message, err error) {
 	}
 	m.Type, b = MessageType(b[0]), b[1:]
 	if m.Type != 0 {
-		s := new(SendCommand)
-		s.To, m.Data, err = cutTarget(b)
-		return ask, &Command{Send: s}, m, err
+		var s struct { // one allocation for both
+			command Command
+			send    SendCommand
+		}
+		s.command.Send = &s.send
+		s.send.To, m.Data, err = cutTarget(b)
+		return ask, &s.command, m, err
 	}
 	c = new(Command)
 	d := json.NewDecoder(bytes.NewReader(b))

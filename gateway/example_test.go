@@ -105,3 +105,66 @@ func ExampleTarget() {
 	// <nil>
 	// empty target: name all, or clients, users or groups
 }
+
+// Nodes of one gateway: what one of them sends reaches the clients of all. Here both are
+// in this process, joined by memory; package natsbroker joins those on different machines.
+func ExampleBroker() {
+	broker := gateway.NewMemoryBroker()
+	defer broker.Close()
+	var nodes []*gateway.Gateway
+	var conns []*websocket.Conn
+	for _, name := range []string{"tom", "eve"} {
+		g, err := gateway.New(gateway.Options{Broker: broker})
+		if err != nil {
+			log.Fatal(err)
+		}
+		lobby, err := gateway.NewEndpoint("lobby", gateway.EndpointOptions{Logic: Lobby{}})
+		if err != nil {
+			log.Fatal(err)
+		}
+		if err := g.Serve(lobby); err != nil {
+			log.Fatal(err)
+		}
+		server := httptest.NewServer(lobby)
+		defer server.Close()
+		conn, resp, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http")+"?name="+name, nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer resp.Body.Close()
+		defer conn.Close()
+		nodes, conns = append(nodes, g), append(conns, conn)
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	for len(nodes[0].Nodes()) < 2 { // they find each other
+		time.Sleep(time.Millisecond)
+	}
+	if err := nodes[1].Settle(ctx); err != nil { // nothing for its groups is missed any more
+		log.Fatal(err)
+	}
+	if _, err := nodes[0].Send(gateway.Groups("lobby"), gateway.Text("hello all")); err != nil {
+		log.Fatal(err)
+	}
+	for _, conn := range conns {
+		_, text, err := conn.ReadMessage()
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(string(text))
+	}
+	reach, err := nodes[0].Count(ctx, gateway.Groups("lobby"))
+	fmt.Println(reach.Clients, reach.Missing, err)
+
+	for i, g := range nodes {
+		_ = conns[i].Close()
+		if err := g.Shutdown(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// hello all
+	// hello all
+	// 2 [] <nil>
+}

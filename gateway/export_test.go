@@ -6,3 +6,6 @@ import "net/http"
 func AcceptDeflate(h http.Header) string {
 	return acceptDeflate(h)
 }
+
+// AcceptKey is what a server answers to a key.
+var AcceptKey = acceptKey

@@ -5,7 +5,7 @@ import "encoding/binary"
 // frameWalk follows the frames in a stream of bytes, however it is cut.
 type frameWalk struct {
 	header [10]byte // without the masking key, which is passed over like payload
-	have   int      // bytes of header that are there
+	have   uint8    // bytes of header that are there
 	left   uint64   // bytes of masking key and payload still to come
 }
 
@@ -37,7 +37,7 @@ func (f *frameWalk) step(p []byte) (n int, whole bool) {
 func (f *frameWalk) between() bool { return f.have == 0 && f.left == 0 }
 
 // size returns how long the header is, as far as that is known.
-func (f *frameWalk) size() int {
+func (f *frameWalk) size() uint8 {
 	if f.have < 2 {
 		return 2
 	}

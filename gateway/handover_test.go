@@ -218,7 +218,7 @@ func apart(t *testing.T, brokers ...gateway.Broker) []*member {
 	t.Helper()
 	nodes := make([]*member, len(brokers))
 	for i, b := range brokers {
-		nodes[i] = newMember(t, b)
+		nodes[i] = oneMore(t, b)
 	}
 	time.Sleep(time.Second)
 	for _, n := range nodes {

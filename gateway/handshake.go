@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
 	"slices"
 	"sync/atomic"
 	"time"
-
-	"github.com/gorilla/websocket"
 )
 
 // Identity is what the server in front knows of a visitor.
@@ -26,6 +25,11 @@ type Identity struct {
 	// Groups are joined, and Session is set, before OnConnect is called.
 	Groups  []string
 	Session map[string]any
+
+	// Opened, if it is not nil, is called when the handshake is answered and the
+	// client lives. Over HTTP/1.1 Upgrade and Forward then return, over HTTP/2 and
+	// HTTP/3 they do when the client is gone.
+	Opened func(c *Client)
 }
 
 // ServeHTTP upgrades a handshake, and refuses any other request with 426. The
@@ -59,8 +63,11 @@ func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// Upgrade answers a handshake and returns at once: the client then lives in
-// goroutines of its own, and w and r are not used any more. The error is a
+// Upgrade answers a handshake. Over HTTP/1.1 it returns at once: the client then
+// lives in goroutines of its own, and w and r are not used any more. Over HTTP/2
+// and HTTP/3 the client lives in its request, and Upgrade returns when it is gone,
+// or panics with http.ErrAbortHandler to have a stream reset that was cut; the
+// caller uses w no more, and returns. The error is a
 // *HandshakeError if the handshake is refused; then nothing has been written,
 // and the caller answers. A handshake at an endpoint whose generation is being
 // prepared waits until it is committed or closed.
@@ -78,7 +85,9 @@ func (e *Endpoint) accept(w http.ResponseWriter, r *http.Request, id Identity) (
 	}
 	answer.extensions = live.extensions(r)
 	c := live.newClient(id)
-	c.subprotocol = live.subprotocol(r)
+	c.proto = proto(r)
+	answer.subprotocol = live.subprotocol(r)
+	c.subprotocol = answer.subprotocol
 	c.deflate = answer.extensions != ""
 	if err := live.admit(c, id); err != nil {
 		return nil, err
@@ -92,28 +101,27 @@ func (e *Endpoint) accept(w http.ResponseWriter, r *http.Request, id Identity) (
 		c.endContext()
 		c.onClose(c.closeReason())
 		c.abandon()
-		if c.wire.conn == nil && answer.written {
+		if answer.written {
 			panic(http.ErrAbortHandler) // the 101 must not reach the client
 		}
-		if c.wire.conn == nil {
-			return nil, refuse(http.StatusInternalServerError, err)
-		}
-		c.slot.tally.handshake(statusLost)
-		live.log().Info("client lost during the handshake", "client", c.id, "client_ip", c.ip, "endpoint", live.name, "error", err)
-		return c, nil
+		return nil, refuse(http.StatusInternalServerError, err)
 	}
-	c.opened()
+	c.opened(id)
 	go c.run()
+	answer.stay()
 	return c, nil
 }
 
 // opened notes that the handshake is answered.
-func (c *Client) opened() {
-	c.slot.current.Load().log().Info("client connected", c.about("subprotocol", c.Subprotocol())...)
+func (c *Client) opened(id Identity) {
+	c.say(&placeConnected, slog.LevelInfo, "client connected", slog.String("subprotocol", c.Subprotocol()), slog.String("proto", c.proto))
 	c.slot.tally.handshake(http.StatusSwitchingProtocols)
 	c.lastMessage.Store(c.now())
 	c.open.Store(true)
 	c.watched(EventConnect, nil)
+	if id.Opened != nil {
+		id.Opened(c)
+	}
 }
 
 // receive decides about a handshake before anything is known of the client but
@@ -134,7 +142,7 @@ func (e *Endpoint) receive(w http.ResponseWriter, r *http.Request, id Identity, 
 		live.logOrigin(r, id, why)
 		return nil, nil, refuse(http.StatusForbidden, errors.New(why))
 	}
-	answer, err := newAnswer(w)
+	answer, err := newAnswer(w, r)
 	if err != nil {
 		return nil, nil, refuse(http.StatusInternalServerError, err)
 	}
@@ -171,8 +179,8 @@ func (e *Endpoint) inForce(ctx context.Context) (*Endpoint, error) {
 func (e *Endpoint) newClient(id Identity) *Client {
 	s := e.gen.g.shared
 	c := &Client{
-		shared: s, id: newClientID(s.node), ip: id.RealIP, limit: limitKey(id.RealIP), slot: e.slot,
-		connectedAt: time.Now(), header: make(http.Header),
+		shared: s, id: newClientID(s.node), ip: id.RealIP, slot: e.slot,
+		connectedAt: time.Now(),
 	}
 	c.wire.client, c.queue.owner, c.queue.least = c, c, leastWeight
 	return c
@@ -181,8 +189,10 @@ func (e *Endpoint) newClient(id Identity) *Client {
 // admit counts the client and registers it under its identity.
 func (e *Endpoint) admit(c *Client, id Identity) error {
 	bad := func(err error) error { return refuse(http.StatusBadRequest, err) }
-	if err := c.session.Replace(id.Session); err != nil {
-		return bad(err)
+	if len(id.Session) > 0 {
+		if err := c.session.Replace(id.Session); err != nil {
+			return bad(err)
+		}
 	}
 	if id.User != "" {
 		if err := checkName("user", id.User); err != nil {
@@ -192,12 +202,13 @@ func (e *Endpoint) admit(c *Client, id Identity) error {
 	if err := checkNames("group", id.Groups); err != nil {
 		return bad(err)
 	}
-	switch e.slot.counts.admit(c.limit, e.o.MaxClients, e.o.MaxClientsPerIP) {
+	limit := limitKey(c.ip)
+	switch e.slot.counts.admit(limit, e.o.MaxClients, e.o.MaxClientsPerIP) {
 	case admitted:
 	case endpointFull:
 		return unavailable(fmt.Errorf("the endpoint has its %d clients", e.o.MaxClients))
 	case ipFull:
-		return refuse(http.StatusTooManyRequests, fmt.Errorf("%s has its %d clients", c.limit, e.o.MaxClientsPerIP), "Retry-After", retryAfter)
+		return refuse(http.StatusTooManyRequests, fmt.Errorf("%s has its %d clients", limit, e.o.MaxClientsPerIP), "Retry-After", retryAfter)
 	}
 	s := c.shared
 	s.mu.Lock()
@@ -207,12 +218,12 @@ func (e *Endpoint) admit(c *Client, id Identity) error {
 	}
 	s.mu.Unlock()
 	if draining {
-		e.slot.counts.release(c.limit)
+		e.slot.counts.release(limit)
 		return unavailable(ErrShutdown)
 	}
 	s.registry.add(c)
 	err := c.bind(id.User)
-	if err == nil {
+	if err == nil && len(id.Groups) > 0 {
 		err = c.Join(id.Groups...)
 	}
 	if err != nil {
@@ -227,45 +238,68 @@ func (e *Endpoint) admit(c *Client, id Identity) error {
 // request's goroutine, which a server waits for when it shuts down: one that never
 // returns must not keep the process alive.
 func (c *Client) connect(r *http.Request) error {
-	done := make(chan error, 1)
-	var decided atomic.Bool // by OnConnect's return, or by the end of the shutdown
-	c.helper("OnConnect", func() {
-		err := errors.New("logic left its goroutine")
-		defer func() {
-			late := !decided.CompareAndSwap(false, true)
-			if late && err == nil {
-				c.onClose(c.closeReason()) // kill has noted it
-			}
-			if late || err != nil {
-				c.abandon()
-			}
-			done <- err
-		}()
-		err = c.onConnect(r)
-	})
+	e := c.enter(callbackConnect)
+	if e.o.Logic == nil {
+		c.exit(e, nil)
+		return nil
+	}
+	d := &decision{returned: make(chan error, 1)}
+	c.helpers.Add(1)
+	go c.decide(d, e, r)
 	select {
-	case err := <-done:
+	case err := <-d.returned:
 		return err
 	case <-c.overdue.Done():
-		if !decided.CompareAndSwap(false, true) {
-			return <-done
+		if !d.made.CompareAndSwap(false, true) {
+			return <-d.returned
 		}
 		return unavailable(ErrShutdown)
 	}
 }
+
+// decision is what becomes of a handshake: made by OnConnect's return, or by the end
+// of the shutdown.
+type decision struct {
+	made     atomic.Bool
+	returned chan error // has room for one
+}
+
+// decide is the goroutine that calls OnConnect.
+func (c *Client) decide(d *decision, e *Endpoint, r *http.Request) {
+	defer c.helpers.Done()
+	defer c.recovered("OnConnect")
+	err := errGoexit
+	defer func() {
+		late := !d.made.CompareAndSwap(false, true)
+		if late && err == nil {
+			c.onClose(c.closeReason()) // kill has noted it
+		}
+		if late || err != nil {
+			c.abandon()
+		}
+		d.returned <- err
+	}()
+	err = c.onConnect(e, r)
+}
+
+// errGoexit is what OnConnect is taken to have returned if it has not.
+var errGoexit = errors.New("logic left its goroutine")
 
 // abandon forgets a client whose handshake came to nothing.
 func (c *Client) abandon() {
 	c.close(CloseReason{Code: CloseAbnormal, Reason: "handshake refused"}, true)
 	c.endContext()
 	c.registry.remove(c)
-	c.slot.counts.release(c.limit)
+	c.slot.counts.release(limitKey(c.ip))
 	c.conns.Done()
 }
 
 // subprotocol returns the first of the endpoint's subprotocols that the request
 // offers, or "".
 func (e *Endpoint) subprotocol(r *http.Request) string {
+	if len(e.o.Subprotocols) == 0 {
+		return ""
+	}
 	offered := slices.Collect(listItems(r.Header, "Sec-Websocket-Protocol"))
 	for _, p := range e.o.Subprotocols {
 		if slices.Contains(offered, p) {
@@ -283,51 +317,14 @@ func (e *Endpoint) extensions(r *http.Request) string {
 	return acceptDeflate(r.Header)
 }
 
-// upgrade lets gorilla answer the handshake and take over the connection.
+// upgrade answers the handshake and takes over the connection.
 func (c *Client) upgrade(a *answer, r *http.Request) (err error) {
-	c.wire.answer = a
-	// What gorilla sees is what has been found to be right: it reads lists less well,
-	// and would take any offer.
-	shallow := *r
-	shallow.Header = http.Header{
-		"Connection":            {"Upgrade"},
-		"Upgrade":               {"websocket"},
-		"Sec-Websocket-Version": {"13"},
-		"Sec-Websocket-Key":     r.Header.Values("Sec-Websocket-Key"),
+	if c.wire.conn, c.wire.rest, err = a.send(r.Header.Get("Sec-Websocket-Key")); err != nil {
+		return err
 	}
-	if c.deflate {
-		shallow.Header.Set("Sec-Websocket-Extensions", "permessage-deflate")
-	}
-	upgrader := websocket.Upgrader{
-		EnableCompression: c.deflate,
-		ReadBufferSize:    readBuffer,
-		WriteBufferPool:   noWriteBuffers{},
-		WriteBufferSize:   1,
-		CheckOrigin:       func(*http.Request) bool { return true }, // done, by rules of ours
-		Error:             func(http.ResponseWriter, *http.Request, int, error) {},
-	}
-	if p := c.Subprotocol(); p != "" {
-		shallow.Header.Set("Sec-Websocket-Protocol", p)
-		upgrader.Subprotocols = []string{p}
-	}
-	c.ws, err = upgrader.Upgrade(upgradeWriter{a.w, &c.wire}, &shallow, nil)
-	c.wire.answer = nil
+	c.ws, err = takenOver(&c.wire, c.deflate)
 	return err
 }
-
-// readBuffer is what a connection keeps for reading: small, because most of the
-// time most connections are idle. A longer message is read past it.
-const readBuffer = 1024
-
-// noWriteBuffers keeps gorilla from making write buffers: it never writes
-// messages here.
-type noWriteBuffers struct{}
-
-// Get returns nothing to reuse.
-func (noWriteBuffers) Get() any { return nil }
-
-// Put forgets v.
-func (noWriteBuffers) Put(any) {}
 
 // logOrigin says what was refused and what to write if it should not have been.
 func (e *Endpoint) logOrigin(r *http.Request, id Identity, why string) {

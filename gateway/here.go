@@ -17,6 +17,9 @@ func isPartial(err error) bool {
 
 // obey does what another node has sent. m is what it sends, if it does.
 func (h here) obey(c *Command, m Message) (int, error) {
+	if m.Type != 0 { // as most do: parseCommand has set nothing but Send
+		return h.send(&c.Send.To, m)
+	}
 	s, err := c.step(func() (Message, error) { return m, nil })
 	if err != nil {
 		return 0, err

@@ -40,7 +40,10 @@ func slotOf(name string) int {
 	return int(h % slotCount)
 }
 
-func slotSubject(kind string, slot int) string { return kind + "." + strconv.Itoa(slot) }
+func slotSubject(kind string, slot int) string {
+	var buf [8]byte // it takes one allocation, for each message that is sent
+	return string(strconv.AppendInt(append(append(buf[:0], kind...), '.'), int64(slot), 10))
+}
 
 // came notes that a name has its first member. The caller holds a lock of the
 // registry's.

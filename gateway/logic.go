@@ -5,10 +5,10 @@ import "net/http"
 // Logic is the message logic of an endpoint.
 //
 // The callbacks of one client run one at a time and in order; those of
-// different clients run concurrently. OnConnect runs in the goroutine of the
-// handshake's HTTP request, OnMessage and OnClose in the client's own. A
-// callback may block: it holds up its own client, nobody else. A panic ends the
-// client that it happened to with 1011, never the process.
+// different clients run concurrently. OnConnect runs in a goroutine beside that of
+// the handshake's HTTP request, which waits for it; OnMessage and OnClose in the
+// client's own. A callback may block: it holds up its own client, nobody else. A
+// panic ends the client that it happened to with 1011, never the process.
 type Logic interface {
 	// OnConnect is called before the handshake is answered. The client already
 	// has its id, identity and session, and commands reach it: what is sent now

@@ -23,6 +23,7 @@ type ClientInfo struct {
 	User        string    `json:"user,omitempty"`
 	Groups      []string  `json:"groups,omitempty"`
 	Subprotocol string    `json:"subprotocol,omitempty"`
+	Proto       string    `json:"proto"` // HTTP/1.1, HTTP/2.0 or HTTP/3.0
 	ConnectedAt time.Time `json:"connected_at"`
 
 	// Forwarded is set for clients that are connected to a backend.
@@ -45,7 +46,7 @@ type ClientInfo struct {
 func (c *Client) Info(session bool) ClientInfo {
 	info := ClientInfo{
 		ID: c.id, Endpoint: c.slot.name, RealIP: c.ip, User: c.User(), Groups: c.Groups(),
-		Subprotocol: c.Subprotocol(), ConnectedAt: c.connectedAt, Forwarded: c.forwarded,
+		Subprotocol: c.Subprotocol(), Proto: c.proto, ConnectedAt: c.connectedAt, Forwarded: c.forwarded,
 		Traffic: c.traffic(), Queued: c.queue.waiting(),
 		PingMS: float64(c.queue.roundTrip.Load()) / float64(time.Millisecond),
 	}

@@ -202,7 +202,9 @@ func (q *sendQueue) open(out io.Writer) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.out = out
-	q.wake()
+	if q.waits() {
+		q.wake()
+	}
 }
 
 // stop makes every further push fail and frees what waits. It reports whether

@@ -59,6 +59,35 @@ func push(t *testing.T, q *sendQueue, limit int64, policy QueuePolicy, frames ..
 	}
 }
 
+// A client to whom nothing is sent costs no goroutine to write it.
+func TestQueueThatIsEmptyIsNotWritten(t *testing.T) {
+	for _, tt := range []struct {
+		frames []string
+		want   string
+	}{{nil, ""}, {[]string{"early"}, "early"}} {
+		var out strings.Builder
+		o := &countingOwner{}
+		q := &sendQueue{owner: o}
+		push(t, q, 100, CloseWhenFull, tt.frames...)
+		q.open(&out)
+		o.wg.Wait()
+		if out.String() != tt.want || o.starts != len(tt.frames) {
+			t.Errorf("with %q waiting %q was written in %d starts", tt.frames, &out, o.starts)
+		}
+	}
+}
+
+// countingOwner counts how often the queue is to be written.
+type countingOwner struct {
+	fakeOwner
+	starts int
+}
+
+func (o *countingOwner) start(q *sendQueue) {
+	o.starts++
+	o.fakeOwner.start(q)
+}
+
 func TestQueueGathersWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, out := &fakeOwner{}, newGate()

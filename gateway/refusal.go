@@ -57,9 +57,13 @@ func unavailable(why error) *HandshakeError {
 }
 
 // RefuseOther returns the refusal of a request that is no handshake, for servers
-// where nobody else answers it: 426, in HTTP/1.1 with the protocol to upgrade to.
+// where nobody else answers it: 426, in HTTP/1.1 with the protocol to upgrade to,
+// or 501 for an extended CONNECT with another protocol (RFC 9220 section 3).
 func RefuseOther(r *http.Request) error {
 	cause := errors.New("not a WebSocket handshake")
+	if protocol, ok := extendedConnect(r); ok {
+		return refuse(http.StatusNotImplemented, fmt.Errorf("%w: the protocol is %q", cause, protocol))
+	}
 	if r.ProtoMajor != 1 { // RFC 9113 section 8.2.2 forbids the fields
 		return refuse(http.StatusUpgradeRequired, cause)
 	}

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -276,17 +275,17 @@ func (c *Client) finish() {
 func (c *Client) forget(reason CloseReason) {
 	c.slot.tally.leave(c, reason)
 	c.watchedClose(reason)
-	c.slot.counts.release(c.limit)
+	c.slot.counts.release(limitKey(c.ip))
 	level, t := slog.LevelInfo, c.traffic()
 	if c.slow.Load() != 0 {
 		level = slog.LevelWarn
 	}
-	c.slot.current.Load().log().Log(context.Background(), level, "client gone", c.about(
-		"code", reason.Code, "reason", reason.Reason, "by_peer", reason.ByPeer,
-		"duration", time.Since(c.connectedAt),
-		"messages_in", t.MessagesIn, "messages_out", t.MessagesOut,
-		"messages_dropped", t.Dropped, "messages_unsent", t.Unsent,
-		"bytes_in", t.BytesIn, "bytes_out", t.BytesOut)...)
+	c.say(&placeGone, level, "client gone",
+		slog.Int("code", reason.Code), slog.String("reason", reason.Reason), slog.Bool("by_peer", reason.ByPeer),
+		slog.Duration("duration", time.Since(c.connectedAt)),
+		slog.Int64("messages_in", t.MessagesIn), slog.Int64("messages_out", t.MessagesOut),
+		slog.Int64("messages_dropped", t.Dropped), slog.Int64("messages_unsent", t.Unsent),
+		slog.Int64("bytes_in", t.BytesIn), slog.Int64("bytes_out", t.BytesOut))
 }
 
 func (c *Client) closeReason() CloseReason {
@@ -312,8 +311,12 @@ func (c *Client) hangUp() {
 }
 
 // linger reads until the peer closes, too. Closing with bytes unread would reset
-// the connection, and the peer might never see the close frame.
+// the connection, and the peer might never see the close frame. A stream ends with
+// what was written to it, whatever was not read.
 func (c *Client) linger() {
+	if _, ok := c.wire.conn.(*stream); ok {
+		return
+	}
 	closeWrite(c.wire.conn)                 // the peer may be gone already
 	_, _ = io.Copy(io.Discard, c.wire.conn) // whatever ends it, the connection is closed next
 }

@@ -407,8 +407,8 @@ func TestStuckTunnelIsCut(t *testing.T) {
 		}, time.Minute, 1006},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				j := joinTunnel(t, gateway.EndpointOptions{})
+			overEach(t, func(t *testing.T, proto string) {
+				j := joinTunnel(t, proto, gateway.EndpointOptions{})
 				start := time.Now()
 				tt.do(j)
 				for len(j.log.Find("client gone")) == 0 && time.Since(start) < 10*time.Minute {
@@ -428,40 +428,47 @@ func TestStuckTunnelIsCut(t *testing.T) {
 // stuck and the close frame has to wait for that. (In real time: the frame waits
 // at a mutex, which stops the clock of a synctest bubble.)
 func TestStuckTunnelIsCutSoonAfterItWasClosed(t *testing.T) {
-	for name, toClient := range map[string]bool{"to the client": true, "to the backend": false} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			j := joinTunnel(t, gateway.EndpointOptions{WriteTimeout: 100 * time.Millisecond})
-			from, data := j.client, frame(fin|binry, strings.Repeat("x", 60000))
-			passed := func(info gateway.ClientInfo) int64 { return info.BytesIn }
-			if toClient {
-				from, data = j.backend, server(fin|binry, strings.Repeat("x", 60000))
-				passed = func(info gateway.ClientInfo) int64 { return info.BytesOut }
-			}
-			written := make(chan struct{})
-			go func() {
-				defer close(written)
-				from.send(bytes.Repeat(data, 4)) // more than the buffers on the way hold
-			}()
-			list, err := j.gateway.Clients(t.Context(), gateway.Query{})
-			if err != nil || len(list.Clients) != 1 {
-				t.Fatalf("listed %+v, %v", list, err)
-			}
-			c := j.gateway.Client(list.Clients[0].ID)
-			for deadline := time.Now().Add(gatewaytest.Wait); passed(c.Info(false)) <= gatewaytest.Buffer; time.Sleep(time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatal("the tunnel does not get stuck")
-				}
-			}
-			if n, err := j.gateway.Close(gateway.All(), 4000, ""); n != 1 || err != nil {
-				t.Errorf("closed %d, %v", n, err)
-			}
-			j.wantGone(t, map[string]any{"code": int64(4000)})
-			_ = j.client.Close()
-			_ = j.backend.Close()
-			<-written
-		})
+	for _, proto := range protocols {
+		for _, toClient := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s to the client %t", strings.ReplaceAll(proto, "/", ""), toClient), func(t *testing.T) {
+				t.Parallel()
+				cutsStuckTunnel(t, proto, toClient)
+			})
+		}
 	}
+}
+
+func cutsStuckTunnel(t *testing.T, proto string, toClient bool) {
+	t.Helper()
+	j := joinTunnel(t, proto, gateway.EndpointOptions{WriteTimeout: 100 * time.Millisecond})
+	from, data := j.client, frame(fin|binry, strings.Repeat("x", 60000))
+	passed := func(info gateway.ClientInfo) int64 { return info.BytesIn }
+	if toClient {
+		from, data = j.backend, server(fin|binry, strings.Repeat("x", 60000))
+		passed = func(info gateway.ClientInfo) int64 { return info.BytesOut }
+	}
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		from.send(bytes.Repeat(data, 10)) // more than the buffers on the way hold
+	}()
+	list, err := j.gateway.Clients(t.Context(), gateway.Query{})
+	if err != nil || len(list.Clients) != 1 {
+		t.Fatalf("listed %+v, %v", list, err)
+	}
+	c := j.gateway.Client(list.Clients[0].ID)
+	for deadline := time.Now().Add(gatewaytest.Wait); passed(c.Info(false)) <= gatewaytest.Buffer; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the tunnel does not get stuck")
+		}
+	}
+	if n, err := j.gateway.Close(gateway.All(), 4000, ""); n != 1 || err != nil {
+		t.Errorf("closed %d, %v", n, err)
+	}
+	j.wantGone(t, map[string]any{"code": int64(4000)})
+	_ = j.client.Close()
+	_ = j.backend.Close()
+	<-written
 }
 
 // Two kilobytes a second, for five minutes, in each direction.
@@ -470,8 +477,8 @@ func TestTunnelThatMovesSlowlyButSteadilyIsNotCut(t *testing.T) {
 	down := server(fin|binry, strings.Repeat("x", 60000))
 	for name, toClient := range map[string]bool{"to the client": true, "to the backend": false} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				j := joinTunnel(t, gateway.EndpointOptions{})
+			overEach(t, func(t *testing.T, proto string) {
+				j := joinTunnel(t, proto, gateway.EndpointOptions{})
 				from, to, data := j.client, j.backend, up
 				if toClient {
 					from, to, data = j.backend, j.client, down

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,7 +47,7 @@ type EndpointStats struct {
 	Clients int `json:"clients"`
 
 	// Handshakes are counted by the HTTP status of their answer: 101 are those that
-	// became clients, 499 those whose peer was gone before the answer.
+	// became clients, over HTTP/2 and HTTP/3 as well.
 	Handshakes map[int]int64 `json:"handshakes"`
 
 	Traffic
@@ -97,9 +98,6 @@ type CloseCount struct {
 	Count int64 `json:"count"`
 }
 
-// statusLost is what nginx logs for a client that did not wait for its answer.
-const statusLost = 499
-
 // tally is what an endpoint's name keeps of clients that are gone, and of
 // handshakes.
 type tally struct {
@@ -139,7 +137,7 @@ func codeClass(code int) string {
 	if code >= 3000 {
 		return fmt.Sprintf("%dxxx", code/1000)
 	}
-	return fmt.Sprint(code)
+	return strconv.Itoa(code)
 }
 
 // traffic returns what the client has counted so far.

@@ -14,10 +14,10 @@ const slowCallback = 10 * time.Second
 // watch is what the sweeper remembers of a client. Nobody else uses it.
 type watch struct {
 	pinged       bool  // a ping is unanswered
+	beats        int32 // how many heartbeats were followed by no message
 	pingBytes    int64 // how many bytes had been received when it was sent
 	beatAt       int64 // when the last heartbeat was sent
 	beatMessages int64 // how many messages had been received then
-	beats        int   // how many were followed by no message
 	reported     int64 // the callback, by its beginning, that was reported as slow
 }
 
@@ -133,7 +133,7 @@ func (c *Client) sweepHeartbeat(now, heard int64, h Heartbeat) {
 	if time.Duration(now-max(c.lastSaid(heard), w.beatAt)) < h.Interval {
 		return
 	}
-	if w.beats >= h.MaxUnanswered {
+	if int(w.beats) >= h.MaxUnanswered {
 		c.vanished(fmt.Sprintf("no answer to %d heartbeats", w.beats))
 		return
 	}

@@ -12,8 +12,8 @@ import (
 // Who looks for a backend that dies must not be sent there by phones that lost their
 // network: it is the client that is gone, even if that is noticed by writing to it.
 func TestLostClientOfABackendIsNotTakenForADeadBackend(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		j := joinTunnel(t, gateway.EndpointOptions{})
+	overEach(t, func(t *testing.T, proto string) {
+		j := joinTunnel(t, proto, gateway.EndpointOptions{})
 		go j.client.send(frame(fin|binry, strings.Repeat("x", 60000)))
 		go j.client.send(frame(fin|binry, strings.Repeat("x", 60000))) // the backend reads none of it, so nobody reads the client's end
 		synctest.Wait()

@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -23,17 +24,17 @@ type joined struct {
 
 // join serves an endpoint that forwards to a backend of the test's, and connects
 // a client. early follows the client's handshake in the same packet.
-func joinTunnel(t *testing.T, o gateway.EndpointOptions, early ...[]byte) *joined {
+func joinTunnel(t *testing.T, proto string, o gateway.EndpointOptions, early ...[]byte) *joined {
 	t.Helper()
 	j := &joined{log: &gatewaytest.Log{}}
 	o.Logger, o.Forwarding = j.log.Logger(), true
 	e := gatewaytest.Endpoint(t, "test", o)
 	backends := make(chan *rawPeer, 1)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, err := e.Forward(w, r, gateway.Identity{RealIP: gatewaytest.DefaultIP}, func(w http.ResponseWriter, _ *http.Request) (io.ReadWriteCloser, error) {
+		_, err := e.Forward(w, r, gateway.Identity{RealIP: gatewaytest.DefaultIP}, func(w http.ResponseWriter, r *http.Request) (io.ReadWriteCloser, error) {
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
-			w.Header().Set("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+			w.Header().Set("Sec-WebSocket-Accept", gateway.AcceptKey(r.Header.Get("Sec-WebSocket-Key")))
 			w.WriteHeader(http.StatusSwitchingProtocols)
 			if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
 				return nil, err
@@ -55,7 +56,7 @@ func joinTunnel(t *testing.T, o gateway.EndpointOptions, early ...[]byte) *joine
 		t.Fatal(err)
 	}
 	j.gateway = g
-	j.client = dialRaw(t, gatewaytest.ServeHandler(t, handler), early...)
+	j.client = connectOver(t, gatewaytest.ServeHandler(t, handler), proto).shakeHands(early...)
 	j.backend = <-backends
 	t.Cleanup(func() { _ = j.backend.Close() })
 	return j
@@ -96,10 +97,20 @@ func server(b0 byte, payload string) []byte {
 	return frameOf(b0, bits, uint64(len(payload)), false, payload)
 }
 
+// overEach runs a test in a bubble for each protocol.
+func overEach(t *testing.T, test func(t *testing.T, proto string)) {
+	t.Helper()
+	for _, proto := range protocols {
+		t.Run(strings.ReplaceAll(proto, "/", ""), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, proto) })
+		})
+	}
+}
+
 func TestTunnelPassesBytesAsTheyAre(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	overEach(t, func(t *testing.T, proto string) {
 		early := frame(fin|text, "sent with the handshake")
-		j := joinTunnel(t, gateway.EndpointOptions{}, early)
+		j := joinTunnel(t, proto, gateway.EndpointOptions{}, early)
 		if got := j.backend.bytes(len(early)); got != string(early) {
 			t.Errorf("the backend got %q", got)
 		}
@@ -132,8 +143,8 @@ func TestTunnelPassesBytesAsTheyAre(t *testing.T) {
 }
 
 func TestForwardedClientIsListedClosedAndNotSentTo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		j := joinTunnel(t, gateway.EndpointOptions{})
+	overEach(t, func(t *testing.T, proto string) {
+		j := joinTunnel(t, proto, gateway.EndpointOptions{})
 		list, err := j.gateway.Clients(t.Context(), gateway.Query{})
 		if err != nil || len(list.Clients) != 1 || !list.Clients[0].Forwarded {
 			t.Fatalf("listed %+v (%v), want one that is forwarded", list, err)
@@ -163,8 +174,8 @@ func TestForwardedClientIsListedClosedAndNotSentTo(t *testing.T) {
 
 // A close frame in the middle of another frame would be taken for its payload.
 func TestCloseFrameWaitsForTheEndOfAFrame(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		j := joinTunnel(t, gateway.EndpointOptions{})
+	overEach(t, func(t *testing.T, proto string) {
+		j := joinTunnel(t, proto, gateway.EndpointOptions{})
 		up, down := frame(fin|text, "half and half"), server(fin|text, "half and half")
 		j.client.send(up[:7])
 		j.backend.send(down[:7])
@@ -198,8 +209,8 @@ func TestDeathOfTheBackendIs1001BetweenFramesAnd1006Inside(t *testing.T) {
 		"inside a frame": {string(server(fin|text, "xyz")[:3]), "end", 1006},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				j := joinTunnel(t, gateway.EndpointOptions{})
+			overEach(t, func(t *testing.T, proto string) {
+				j := joinTunnel(t, proto, gateway.EndpointOptions{})
 				j.backend.send([]byte(tt.sent))
 				j.client.bytes(len(tt.sent))
 				_ = j.backend.Close()
@@ -212,8 +223,8 @@ func TestDeathOfTheBackendIs1001BetweenFramesAnd1006Inside(t *testing.T) {
 }
 
 func TestDeathOfTheClientEndsTheBackendsConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		j := joinTunnel(t, gateway.EndpointOptions{})
+	overEach(t, func(t *testing.T, proto string) {
+		j := joinTunnel(t, proto, gateway.EndpointOptions{})
 		_ = j.client.Close()
 		j.backend.ended()
 		_ = j.backend.Close()
@@ -223,8 +234,8 @@ func TestDeathOfTheClientEndsTheBackendsConnection(t *testing.T) {
 
 // What one side says after the other has stopped talking must arrive.
 func TestHalfCloseLeavesTheOtherDirectionOpen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		j := joinTunnel(t, gateway.EndpointOptions{})
+	overEach(t, func(t *testing.T, proto string) {
+		j := joinTunnel(t, proto, gateway.EndpointOptions{})
 		goodbye := frame(fin|closes, closing(1000, ""))
 		j.client.send(goodbye)
 		_ = j.client.CloseWrite()
@@ -254,14 +265,13 @@ func TestTunnelTimeOuts(t *testing.T) {
 			_ = j.client.Close()
 		}, gateway.DefaultWriteTimeout, 1006},
 		"the client takes in nothing": {gateway.EndpointOptions{}, func(j *joined) {
-			go j.backend.send(server(fin|binry, strings.Repeat("x", 60000)))
-			go j.backend.send(server(fin|binry, strings.Repeat("x", 60000)))
+			go j.backend.send(bytes.Repeat(server(fin|binry, strings.Repeat("x", 60000)), 10))
 		}, time.Minute, 1006},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			overEach(t, func(t *testing.T, proto string) {
 				start := time.Now()
-				j := joinTunnel(t, tt.o)
+				j := joinTunnel(t, proto, tt.o)
 				tt.do(j)
 				for len(j.log.Find("client gone")) == 0 {
 					time.Sleep(time.Second)
@@ -280,7 +290,7 @@ func TestTunnelTimeOuts(t *testing.T) {
 
 // A backend that refuses, and one that cannot be reached, cost nothing.
 func TestRefusalOfTheBackendReachesTheClient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	overEach(t, func(t *testing.T, proto string) {
 		e := gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{MaxClients: 1, Forwarding: true})
 		unreachable := errors.New("no route")
 		s := gatewaytest.ServeHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -290,6 +300,16 @@ func TestRefusalOfTheBackendReachesTheClient(t *testing.T) {
 					panic(http.ErrAbortHandler)
 				case "error":
 					return nil, unreachable
+				case "page":
+					_, err := io.WriteString(w, "no WebSocket here")
+					return nil, err
+				case "liar":
+					w.Header().Set("Upgrade", "websocket")
+					w.Header().Set("Connection", "Upgrade")
+					w.Header().Set("Sec-WebSocket-Accept", gateway.AcceptKey("another key"))
+					w.WriteHeader(http.StatusSwitchingProtocols)
+					_, _, err := http.NewResponseController(w).Hijack()
+					return nil, err
 				}
 				http.Error(w, "not you", http.StatusTeapot)
 				return nil, nil //nolint:nilnil // it has answered
@@ -307,11 +327,21 @@ func TestRefusalOfTheBackendReachesTheClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 { // max_clients is 1: nothing is left of those that failed
-			s.Refused(http.StatusTeapot, "/test")
-			s.Refused(http.StatusBadGateway, "/test?error")
-			p := connectRaw(t, s)
-			p.send([]byte(strings.Replace(upgradeRequest, "/test", "/test?panic", 1)))
-			p.ended()
+			ask := func(query string) *rawPeer {
+				p := connectOver(t, s, proto)
+				p.send([]byte(strings.Replace(upgradeRequest, "/test", "/test?"+query, 1)))
+				return p
+			}
+			want := map[string]int{"": http.StatusTeapot, "error": http.StatusBadGateway}
+			if proto != "HTTP/1.1" { // where the client finds out by itself: here 200 would tell it that all is well
+				want["page"], want["liar"] = http.StatusBadGateway, http.StatusBadGateway
+			}
+			for query, status := range want {
+				if resp := ask(query).response(); resp.StatusCode != status {
+					t.Errorf("?%s is answered with %s, want %d", query, resp.Status, status)
+				}
+			}
+			ask("panic").ended()
 		}
 		wantCount(t, g, gateway.All(), 0)
 	})

@@ -47,6 +47,12 @@ type WatchOptions struct {
 	Client   string
 	Endpoint string
 
+	// AllNodes adds clients of all other nodes, those included that join later; Nodes
+	// narrows to clients of these. With neither it is clients of this node. What happens
+	// elsewhere comes some milliseconds late, and without Payload.
+	AllNodes bool
+	Nodes    []string
+
 	// Messages adds messages in both directions.
 	Messages bool
 
@@ -64,6 +70,7 @@ const defaultWatchBuffer = 1024
 // Close ends it.
 type Watcher struct {
 	o      WatchOptions
+	id     uint64 // among those that are for other nodes, too
 	shared *shared
 	events chan Event
 	missed atomic.Int64
@@ -72,12 +79,32 @@ type Watcher struct {
 // Watch begins to watch. What happens from now on is received from Events. With
 // nobody watching, a message pays for one comparison.
 func (g *Gateway) Watch(o WatchOptions) *Watcher {
+	w := g.newWatcher(o)
+	if len(o.Nodes) == 0 || slices.Contains(o.Nodes, g.node) {
+		g.addWatcher(w)
+	}
+	if o.elsewhere(g.node) {
+		g.cluster.watch(w)
+	}
+	return w
+}
+
+func (s *shared) newWatcher(o WatchOptions) *Watcher {
 	if o.Buffer <= 0 {
 		o.Buffer = defaultWatchBuffer
 	}
-	w := &Watcher{o: o, shared: g.shared, events: make(chan Event, o.Buffer)}
-	g.changeWatchers(func(all []*Watcher) []*Watcher { return append(all, w) })
+	return &Watcher{o: o, shared: s, events: make(chan Event, o.Buffer)}
+}
+
+// watchHere is Watch for clients of this node.
+func (s *shared) watchHere(o WatchOptions) *Watcher {
+	w := s.newWatcher(o)
+	s.addWatcher(w)
 	return w
+}
+
+func (s *shared) addWatcher(w *Watcher) {
+	s.changeWatchers(func(all []*Watcher) []*Watcher { return append(all, w) })
 }
 
 // Events returns what happens. It is never closed: stop receiving when Close is
@@ -89,6 +116,7 @@ func (w *Watcher) Missed() int64 { return w.missed.Swap(0) }
 
 // Close ends the watching. Further calls do nothing.
 func (w *Watcher) Close() {
+	w.shared.cluster.endWatch(w)
 	w.shared.changeWatchers(func(all []*Watcher) []*Watcher {
 		return slices.DeleteFunc(all, func(other *Watcher) bool { return other == w })
 	})
@@ -128,11 +156,16 @@ func (c *Client) watched(kind EventType, fill func(*Event, *Watcher)) {
 		if fill != nil {
 			fill(&e, w)
 		}
-		select {
-		case w.events <- e:
-		default:
-			w.missed.Add(1)
-		}
+		w.tell(e)
+	}
+}
+
+// tell gives the watcher an event, if it keeps up.
+func (w *Watcher) tell(e Event) {
+	select {
+	case w.events <- e:
+	default:
+		w.missed.Add(1)
 	}
 }
 

@@ -1,9 +1,11 @@
 package gateway_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/caddy-websocket/caddy-websocket/gateway"
 	"github.com/caddy-websocket/caddy-websocket/gateway/gatewaytest"
@@ -84,6 +86,89 @@ func TestWatcherThatDoesNotKeepUpMissesEvents(t *testing.T) {
 		}
 		if first, second := w.Missed(), w.Missed(); first != 8 || second != 0 {
 			t.Errorf("missed %d and then %d events, want 8 and 0", first, second)
+		}
+	})
+}
+
+// Who follows a client, or everything, should not have to know on which machine it is.
+func TestWatchSeesOtherNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := memory(t)
+		nodes := members(t, b, 2)
+		here, there := nodes[0].Gateway, nodes[1].Gateway
+		all := here.Watch(gateway.WatchOptions{AllNodes: true, Messages: true, Payload: 100})
+		defer all.Close()
+		only := here.Watch(gateway.WatchOptions{Nodes: []string{there.Node()}})
+		defer only.Close()
+		local := here.Watch(gateway.WatchOptions{})
+		defer local.Close()
+		synctest.Wait()
+		next := func(w *gateway.Watcher) string {
+			t.Helper()
+			select {
+			case e := <-w.Events():
+				return fmt.Sprint(e.Type, " ", strings.HasPrefix(e.Client, there.Node()), " ", len(e.Payload))
+			case <-time.After(time.Second):
+				return "nothing"
+			}
+		}
+		far := nodes[1].Dial("/test")
+		if got := next(all); got != "connect true 0" {
+			t.Errorf("all: %s", got)
+		}
+		if got := next(only); got != "connect true 0" {
+			t.Errorf("the node: %s", got)
+		}
+		far.Send("hello")
+		if got := next(all); got != "message true 0" { // what is in it is the other node's to show
+			t.Errorf("all: %s", got)
+		}
+		near := nodes[0].Dial("/test")
+		if got := next(all); got != "connect false 0" {
+			t.Errorf("all: %s", got)
+		}
+		near.Send("hello")
+		if got := next(all); got != "message false 5" {
+			t.Errorf("all: %s", got)
+		}
+		if got := next(local) + next(local) + next(only); got != "connect false 0nothingnothing" {
+			t.Errorf("this node, then the other: %s", got)
+		}
+
+		one := here.Watch(gateway.WatchOptions{AllNodes: true, Client: nodes[1].Client(t, 0).ID()})
+		defer one.Close()
+		time.Sleep(time.Minute) // it is renewed
+		nodes[1].Dial("/test")
+		far.Close(1000, "")
+		if got := next(one); got != "close true 0" {
+			t.Errorf("the client: %s", got)
+		}
+		joined := oneMore(t, b)
+		time.Sleep(4 * time.Second)
+		joined.Dial("/test")
+		for got := ""; !strings.HasPrefix(got, "connect false"); {
+			if got = next(all); got == "nothing" {
+				t.Fatal("a node that has joined is not watched")
+			}
+		}
+	})
+}
+
+// A tail that was cut off must not be told for ever.
+func TestWatchersOfTheDeadAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := memory(t)
+		nodes := members(t, b, 2)
+		w := nodes[0].Gateway.Watch(gateway.WatchOptions{AllNodes: true})
+		defer w.Close()
+		synctest.Wait()
+		b.Cut(nodes[0].Gateway.Node())
+		time.Sleep(15*time.Second + 500*time.Millisecond) // between two signs of life
+		before := nodes[1].Gateway.Stats().Cluster.Unsent + nodes[1].Gateway.Stats().Cluster.Published
+		nodes[1].Dial("/test")
+		time.Sleep(100 * time.Millisecond)
+		if after := nodes[1].Gateway.Stats().Cluster.Unsent + nodes[1].Gateway.Stats().Cluster.Published; after != before {
+			t.Errorf("%d more were published", after-before)
 		}
 	})
 }

@@ -8,18 +8,16 @@ import (
 )
 
 // wire is the net.Conn that gorilla/websocket is given. gorilla reads through it
-// and never writes to the socket: before the upgrade its one write is the
-// handshake's answer, which goes out through net/http; afterwards it writes only
-// close frames, when the peer broke the protocol, and those take their place in
-// the queue.
+// and never writes to the socket: its answer to the handshake is forgotten, as ours
+// has been sent (see takenOver); afterwards it writes only close frames, when the
+// peer broke the protocol, and those take their place in the queue.
 //
 // What gorilla does not check by itself is checked here, on the bytes that it
 // is about to be given.
 type wire struct {
 	client *Client
 	conn   net.Conn
-	answer *answer // nil after the upgrade, so that nothing of the request is kept
-	rest   []byte  // came in with the handshake
+	rest   []byte // came in with the handshake
 	check  frameCheck
 	broken error // what check found; the next Read returns it
 
@@ -77,14 +75,6 @@ func (w *wire) Read(p []byte) (n int, err error) {
 
 // Write takes what gorilla wants to write.
 func (w *wire) Write(p []byte) (int, error) {
-	if w.answer != nil {
-		conn, rest, err := w.answer.send(p)
-		if err != nil {
-			return 0, err
-		}
-		w.conn, w.rest, w.answer = conn, rest, nil
-		return len(p), nil
-	}
 	if len(p) >= 2 && p[0] == bitFIN|opClose {
 		code, reason := CloseNoStatus, ""
 		if payload := p[2:]; len(payload) >= 2 {

@@ -8,8 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"testing"
 	"time"
@@ -221,13 +219,7 @@ func readThrough(stream []byte, rnd *rand.Rand) (messages [][]byte, end string) 
 	c.queue.owner = c
 	c.wire.client = c
 	c.wire.conn = &pieces{data: stream, rnd: rnd}
-	r := httptest.NewRequest(http.MethodGet, "/", http.NoBody)
-	r.Header = http.Header{
-		"Upgrade": {"websocket"}, "Connection": {"Upgrade"},
-		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
-	}
-	upgrader := websocket.Upgrader{ReadBufferSize: readBuffer, WriteBufferPool: noWriteBuffers{}, WriteBufferSize: 1}
-	ws, err := upgrader.Upgrade(upgradeWriter{httptest.NewRecorder(), &c.wire}, r, nil)
+	ws, err := takenOver(&c.wire, false)
 	if err != nil {
 		return nil, err.Error()
 	}

@@ -1,11 +1,14 @@
-// Command caddy is cmd/caddy with the message logic that load.Fanout asks for: `logic fanout`.
+// Command caddy is cmd/caddy with the message logic that load.Fanout and load.Groups ask for:
+// `logic fanout`.
 package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -37,15 +40,43 @@ func (*Fanout) OnMessage(c *gateway.Client, m gateway.Message) error {
 			return err
 		}
 		return c.Send(gateway.Text("joined"))
-	case "s":
-		group, message, _ := bytes.Cut(rest, []byte(" "))
-		n, err := c.Gateway().Send(gateway.Target{Groups: []string{string(group)}}, gateway.Message{Type: gateway.TextMessage, Data: message})
+	case "s", "u":
+		name, message, _ := bytes.Cut(rest, []byte(" "))
+		to := gateway.Groups(string(name))
+		if verb[0] == 'u' {
+			to = gateway.Users(string(name))
+		}
+		n, err := c.Gateway().Send(to, gateway.Message{Type: gateway.TextMessage, Data: message})
 		if err != nil {
 			return err
 		}
 		return c.Send(gateway.Text(strconv.Itoa(n)))
+	case "w":
+		others, err := strconv.Atoi(string(rest))
+		if err != nil {
+			return err
+		}
+		if err := settle(c.Gateway(), others); err != nil {
+			return err
+		}
+		return c.Send(gateway.Text("settled"))
 	}
-	return fmt.Errorf("command %q: allowed are j and s", verb)
+	return fmt.Errorf("command %q: allowed are j, s, u and w", verb)
+}
+
+// settle waits until so many other nodes are known, and what was joined here is in force there.
+func settle(g *gateway.Gateway, others int) error {
+	const patience, pause = 10 * time.Second, 10 * time.Millisecond
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for len(g.Nodes())-1 < others {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d nodes are known, want %d others", len(g.Nodes()), others)
+		case <-time.After(pause):
+		}
+	}
+	return g.Settle(ctx)
 }
 
 // UnmarshalCaddyfile sets up the logic from the line:

@@ -93,6 +93,11 @@ func (c *Conn) upgrade(t *Target) error {
 
 // DialMany opens n connections, some at a time. Those of a call that fails are closed.
 func (t *Target) DialMany(ctx context.Context, n, buffer int) ([]*Conn, error) {
+	return dialEach(ctx, n, buffer, func(int) Target { return *t })
+}
+
+// dialEach opens connections to several places.
+func dialEach(ctx context.Context, n, buffer int, to func(i int) Target) ([]*Conn, error) {
 	const atOnce = 32
 	conns := make([]*Conn, n)
 	errs := make([]error, atOnce)
@@ -100,6 +105,7 @@ func (t *Target) DialMany(ctx context.Context, n, buffer int) ([]*Conn, error) {
 	for worker := range atOnce {
 		wg.Go(func() {
 			for i := worker; i < n && errs[worker] == nil; i += atOnce {
+				t := to(i)
 				conns[i], errs[worker] = t.Dial(ctx, buffer)
 			}
 		})

@@ -17,6 +17,8 @@ import (
 // The servers' side of it: a connection is in the groups that its query names (?group=all),
 // and in those of a message "j GROUP GROUP...". A message "s GROUP MESSAGE" has MESSAGE sent
 // to all members of GROUP; each of both is answered, when the server thinks that it is done.
+// Of several servers, which are nodes, each is told "w N" when all have joined: it answers when
+// it knows N others, and when they send it what is for the groups that were joined there.
 type Fanout struct {
 	members []*Conn
 	stuck   []*Conn
@@ -41,24 +43,26 @@ type slot struct {
 var epoch = time.Now()
 
 // NewFanout connects members to a group called all. Those that are stuck are in it, too,
-// but never read.
-func NewFanout(ctx context.Context, t Target, members, stuck int) (_ *Fanout, err error) {
+// but never read. The client that has messages sent is connected to t, and so are the members
+// unless other nodes are named: then they are spread over those.
+func NewFanout(ctx context.Context, t Target, members, stuck int, over ...Target) (_ *Fanout, err error) {
 	f := &Fanout{done: make(chan time.Time, 64), errs: make(chan error, members+1), latency: make([]Histogram, members)}
 	defer func() {
 		if err != nil {
 			f.Close()
 		}
 	}()
-	path := t.Path
 	if f.control, err = t.Dial(ctx, 16<<10); err != nil {
 		return nil, err
 	}
-	t.Path = path + "?group=all"
-	if f.members, err = t.DialMany(ctx, members, 8<<10); err != nil {
+	nodes := nodesOf(t, over)
+	in := func(query string) func(int) Target {
+		return func(i int) Target { return nodes[i%len(nodes)].with(query) }
+	}
+	if f.members, err = dialEach(ctx, members, 8<<10, in("?group=all")); err != nil {
 		return nil, err
 	}
-	t.Path = path + "?group=all&group=stuck"
-	if f.stuck, err = t.DialMany(ctx, stuck, 8<<10); err != nil {
+	if f.stuck, err = dialEach(ctx, stuck, 8<<10, in("?group=all&group=stuck")); err != nil {
 		return nil, err
 	}
 	// Who is answered has been joined: some servers do that after the handshake.
@@ -69,6 +73,9 @@ func NewFanout(ctx context.Context, t Target, members, stuck int) (_ *Fanout, er
 		if _, err = c.receive(); err != nil {
 			return nil, err
 		}
+	}
+	if err = settle(ctx, t, over); err != nil {
+		return nil, err
 	}
 	for i, c := range f.members {
 		f.ended.Go(func() { f.listen(c, &f.latency[i]) })

@@ -3,9 +3,8 @@ package load
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
+	"iter"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,90 +12,131 @@ import (
 
 // Groups is many small groups: each of its clients is in several.
 type Groups struct {
-	clients   []*Conn
-	control   *Conn
-	count     int
-	each      int // members of a group
+	clients []*Conn
+	control *Conn
+	count   int
+	each    int    // members of a group
+	verb    string // what a command to send begins with
+
 	delivered atomic.Int64
+	answered  atomic.Int64
+	heard     chan struct{} // has one when there are new answers
 	ended     sync.WaitGroup
+
+	under   []underway  // to each client
+	latency []Histogram // of each client
 }
 
-// NewGroups connects clients, and puts them into count groups, each of which has so many members.
-func NewGroups(ctx context.Context, t Target, clients, count, each int) (_ *Groups, err error) {
-	g := &Groups{count: count, each: each}
+// NewGroups connects clients, and puts them into count groups, each of which has so many
+// members. They are spread over other nodes than t if such are named, see NewFanout.
+func NewGroups(ctx context.Context, t Target, clients, count, each int, over ...Target) (*Groups, error) {
+	g := &Groups{count: count, each: each, verb: "s"}
+	nodes := nodesOf(t, over)
+	return g, g.connect(ctx, t, clients, over, func(i int) Target { return nodes[i%len(nodes)] })
+}
+
+// NewUsers connects clients, each as a user of his own, as "?user=NAME" says; "u NAME MESSAGE"
+// has a message sent to one. Here that is a group with one member.
+func NewUsers(ctx context.Context, t Target, clients int, over ...Target) (*Groups, error) {
+	g := &Groups{count: clients, each: 1, verb: "u"}
+	nodes := nodesOf(t, over)
+	return g, g.connect(ctx, t, clients, over, func(i int) Target {
+		return nodes[i%len(nodes)].with(fmt.Sprintf("?user=g%d", i))
+	})
+}
+
+func (g *Groups) connect(ctx context.Context, t Target, clients int, over []Target, to func(i int) Target) (err error) {
+	g.under, g.latency, g.heard = make([]underway, clients), make([]Histogram, clients), make(chan struct{}, 1)
 	defer func() {
 		if err != nil {
 			g.Close()
 		}
 	}()
 	if g.control, err = t.Dial(ctx, 16<<10); err != nil {
-		return nil, err
+		return err
 	}
-	if g.clients, err = t.DialMany(ctx, clients, 4<<10); err != nil {
-		return nil, err
+	if g.clients, err = dialEach(ctx, clients, 4<<10, to); err != nil {
+		return err
+	}
+	if g.verb == "s" {
+		err = g.join()
+	}
+	if err == nil {
+		err = settle(ctx, t, over)
+	}
+	if err != nil {
+		return err
+	}
+	g.ended.Go(g.hear)
+	for i, c := range g.clients {
+		g.ended.Go(func() { g.listen(i, c) })
+	}
+	return nil
+}
+
+// members returns the clients of a group.
+func (g *Groups) members(group int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for membership := group * g.each; membership < (group+1)*g.each; membership++ {
+			if !yield(membership % len(g.clients)) {
+				return
+			}
+		}
+	}
+}
+
+func (g *Groups) join() error {
+	commands := make([]bytes.Buffer, len(g.clients))
+	for group := range g.count {
+		for i := range g.members(group) {
+			fmt.Fprintf(&commands[i], " g%d", group)
+		}
 	}
 	for i, c := range g.clients {
-		join := bytes.NewBufferString("j")
-		for membership := i; membership < count*each; membership += clients {
-			fmt.Fprintf(join, " g%d", membership/each)
-		}
-		if err := c.send(Binary(join.Bytes()), 1); err != nil {
-			return nil, err
+		if err := c.send(Binary(append([]byte("j"), commands[i].Bytes()...)), 1); err != nil {
+			return err
 		}
 	}
 	for _, c := range g.clients {
 		if _, err := c.receive(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	for _, c := range g.clients {
-		g.ended.Go(func() {
-			for {
-				n, err := c.receive()
-				if err != nil {
-					return // Close, or Run misses what would have come
-				}
-				g.delivered.Add(int64(n))
-			}
-		})
-	}
-	return g, nil
+	return nil
 }
 
-// Run has messages sent to one group after the other, so many of them under way at a time,
-// where one is under way until the server has answered.
-func (g *Groups) Run(message []byte, outstanding int, lasts time.Duration) (*Result, error) {
-	frames := make([][]byte, 1000)
-	for i := range frames {
-		frames[i] = Binary(fmt.Appendf(nil, "s g%d %s", rand.IntN(g.count), message)) //nolint:gosec // no secret
-	}
-	before := g.delivered.Load()
-	began, sent := time.Now(), 0
-	for under := 0; under > 0 || time.Since(began) < lasts; {
-		for ; under < outstanding && time.Since(began) < lasts || sent == 0; under++ {
-			if err := g.control.send(frames[sent%len(frames)], 1); err != nil {
-				return nil, err
-			}
-			sent++
+// listen takes what comes to a client. Messages of different groups are told apart by their
+// order; a server that changes it has their times exchanged, which is no matter.
+func (g *Groups) listen(i int, c *Conn) {
+	for {
+		n, err := c.receive()
+		if err != nil {
+			return // Close, or a run misses what would have come
 		}
+		now := time.Now()
+		for range n {
+			if p := g.under[i].next(); p != nil {
+				g.latency[i].Add(now.Sub(p.due), 1)
+				p.delivered()
+			}
+		}
+		g.delivered.Add(int64(n))
+	}
+}
+
+// hear counts the answers to commands.
+func (g *Groups) hear() {
+	for {
 		n, err := g.control.receive()
 		if err != nil {
-			return nil, err
+			return // Close, or a run misses what would have come
 		}
-		under -= n
-	}
-	r := &Result{Messages: int64(sent * g.each), Latency: new(Histogram)}
-	for g.delivered.Load()-before < r.Messages {
-		if time.Since(began) > lasts+patience {
-			return nil, fmt.Errorf("%d deliveries, want %d", g.delivered.Load()-before, r.Messages)
+		g.answered.Add(int64(n))
+		select {
+		case g.heard <- struct{}{}:
+		default:
 		}
-		time.Sleep(100 * time.Microsecond)
 	}
-	r.Elapsed = time.Since(began)
-	if g.delivered.Load()-before != r.Messages {
-		return nil, errors.New("more deliveries than messages")
-	}
-	return r, nil
 }
 
 // Close cuts all connections.

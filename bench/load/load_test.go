@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,15 +18,24 @@ import (
 )
 
 // talk echoes, and follows the commands that Fanout and Groups send.
-type talk struct{ gateway.NopLogic }
+type talk struct {
+	gateway.NopLogic
+	node    bool // nothing may be sent before the nodes have settled
+	settled *atomic.Bool
+}
 
-// OnConnect joins what the query names.
+// OnConnect joins what the query names. A user is a group of his own.
 func (talk) OnConnect(c *gateway.Client, r *http.Request) error {
+	for _, user := range r.URL.Query()["user"] {
+		if err := c.Join("user " + user); err != nil {
+			return err
+		}
+	}
 	return c.Join(r.URL.Query()["group"]...)
 }
 
 // OnMessage echoes what is no command.
-func (talk) OnMessage(c *gateway.Client, m gateway.Message) error {
+func (t talk) OnMessage(c *gateway.Client, m gateway.Message) error {
 	words := strings.Fields(m.String())
 	switch {
 	case m.Type == gateway.TextMessage:
@@ -31,8 +43,23 @@ func (talk) OnMessage(c *gateway.Client, m gateway.Message) error {
 		if err := c.Join(words[1:]...); err != nil {
 			return err
 		}
+	case words[0] == "w":
+		others, _ := strconv.Atoi(words[1])
+		for len(c.Gateway().Nodes())-1 < others {
+			time.Sleep(time.Millisecond)
+		}
+		if err := c.Gateway().Settle(context.Background()); err != nil {
+			return err
+		}
+		t.settled.Store(true)
+	case t.node && !t.settled.Load():
+		return errors.New("a message is sent before it is known where members are")
 	default:
-		if _, err := c.Gateway().Send(gateway.Target{Groups: words[1:2]}, gateway.Text(words[2])); err != nil {
+		name := words[1]
+		if words[0] == "u" {
+			name = "user " + name
+		}
+		if _, err := c.Gateway().Send(gateway.Groups(name), gateway.Text(words[2])); err != nil {
 			return err
 		}
 	}
@@ -42,11 +69,17 @@ func (talk) OnMessage(c *gateway.Client, m gateway.Message) error {
 // serve returns where a server listens that talks.
 func serve(t *testing.T, secure bool) load.Target {
 	t.Helper()
-	g, err := gateway.New(gateway.Options{})
+	return serveNode(t, nil, secure)
+}
+
+// serveNode is serve for a node of several.
+func serveNode(t *testing.T, b gateway.Broker, secure bool) load.Target {
+	t.Helper()
+	g, err := gateway.New(gateway.Options{Broker: b})
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := gateway.NewEndpoint("talk", gateway.EndpointOptions{Logic: talk{}})
+	e, err := gateway.NewEndpoint("talk", gateway.EndpointOptions{Logic: talk{node: b != nil, settled: new(atomic.Bool)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,6 +213,62 @@ func TestGroupsCountEveryDelivery(t *testing.T) {
 		if r.Messages == 0 || r.Messages%2 != 0 {
 			t.Errorf("%d deliveries to groups of 2", r.Messages)
 		}
+	}
+}
+
+// Members on several nodes are all waited for, whichever way they are sent to, and nothing is
+// sent before it is known where they are: what they missed would end the run.
+func TestDeliveriesOnSeveralNodesAreCounted(t *testing.T) {
+	b := gateway.NewMemoryBroker()
+	t.Cleanup(b.Close) // after the nodes
+	nodes := []load.Target{serveNode(t, b, true), serveNode(t, b, false), serveNode(t, b, true)}
+	for name, over := range map[string][]load.Target{"all": nodes, "others": nodes[1:]} {
+		t.Run(name, func(t *testing.T) {
+			f, err := load.NewFanout(t.Context(), nodes[0], 6, 0, over...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			g, err := load.NewGroups(t.Context(), nodes[0], 6, 10, 3, over...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer g.Close()
+			u, err := load.NewUsers(t.Context(), nodes[0], 6, over...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer u.Close()
+			const rate = 200
+			m := []byte("hello")
+			for range 2 {
+				for _, way := range []struct {
+					name string
+					each int64
+					run  func() (*load.Result, error)
+				}{
+					{"fan-out", 6, func() (*load.Result, error) { return f.Run(m, 2, short) }},
+					{"groups", 3, func() (*load.Result, error) { return g.Run(m, 3, short) }},
+					{"delivered groups", 3, func() (*load.Result, error) { return g.Deliver(m, 3, short) }},
+					{"paced groups", 3, func() (*load.Result, error) { return g.Paced(m, rate, short) }},
+					{"users", 1, func() (*load.Result, error) { return u.Deliver(m, 3, short) }},
+				} {
+					r, err := way.run()
+					if err != nil {
+						t.Fatalf("%s: %v", way.name, err)
+					}
+					if r.Messages == 0 || r.Messages%way.each != 0 {
+						t.Errorf("%s: %d deliveries, %d at a time", way.name, r.Messages, way.each)
+					}
+					if n := r.Latency.Total(); n != r.Messages && way.name != "groups" {
+						t.Errorf("%s: %d deliveries and %d times", way.name, r.Messages, n)
+					}
+					if want := int64(rate * short / time.Second * 3); way.name == "paced groups" && r.Messages != want {
+						t.Errorf("%s: %d deliveries, want %d", way.name, r.Messages, want)
+					}
+				}
+			}
+		})
 	}
 }
 

@@ -45,9 +45,28 @@ func Open(conns []*Conn, frame []byte, rate float64, lasts time.Duration) (*Resu
 	return r, err
 }
 
-// pace sends what is due and sleeps until more is. The kernel's clock is used, not Go's
-// timers, which can be a millisecond late.
+// pace sends what is due, to each connection in turn.
 func pace(conns []*Conn, frame []byte, due []chan time.Time, every, lasts time.Duration, late *Histogram, stop *atomic.Bool) error {
+	defer func() {
+		for i := range due {
+			close(due[i])
+		}
+	}()
+	order := rand.Perm(len(conns)) //nolint:gosec // no secret
+	return onTime(every/time.Duration(len(conns)), lasts, late, stop, func(n int, at time.Time) error {
+		i := order[n%len(order)]
+		select {
+		case due[i] <- at:
+		default:
+			return errors.New("thousands of messages are under way on one connection: the rate is too high")
+		}
+		return conns[i].send(frame, 1)
+	})
+}
+
+// onTime calls send when something is due and sleeps until more is. The kernel's clock is
+// used, not Go's timers, which can be a millisecond late.
+func onTime(gap, lasts time.Duration, late *Histogram, stop *atomic.Bool, send func(n int, due time.Time) error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // without it sleeps are 50 µs longer
@@ -56,14 +75,7 @@ func pace(conns []*Conn, frame []byte, due []chan time.Time, every, lasts time.D
 		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 0)
 		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) // 0 is the default
 	}()
-	defer func() {
-		for i := range due {
-			close(due[i])
-		}
-	}()
 	began := time.Now()
-	gap := every / time.Duration(len(conns))
-	order := rand.Perm(len(conns)) //nolint:gosec // no secret
 	for n := 0; ; n++ {
 		at := began.Add(time.Duration(n) * gap)
 		if at.Sub(began) >= lasts || stop.Load() {
@@ -73,14 +85,8 @@ func pace(conns []*Conn, frame []byte, due []chan time.Time, every, lasts time.D
 			t := unix.NsecToTimespec(int64(wait))
 			_ = unix.Nanosleep(&t, nil) // if a signal wakes it, the message is sent early by that much
 		}
-		i := order[n%len(order)]
 		late.Add(time.Since(at), 1)
-		select {
-		case due[i] <- at:
-		default:
-			return errors.New("thousands of messages are under way on one connection: the rate is too high")
-		}
-		if err := conns[i].send(frame, 1); err != nil {
+		if err := send(n, at); err != nil {
 			return fmt.Errorf("sending: %w", err)
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -11,7 +12,7 @@ import (
 
 // gorillaMux is the loop of gorilla's examples. Its fan-out is the loop of its
 // documentation: a prepared message, written to one connection after the other.
-func gorillaMux() http.Handler {
+func gorillaMux(all hub) http.Handler {
 	mux := http.NewServeMux()
 	var upgrader websocket.Upgrader
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
@@ -27,7 +28,6 @@ func gorillaMux() http.Handler {
 			}
 		}
 	})
-	all := newGroups[*gorillaConn]()
 	mux.HandleFunc("/fanout", func(w http.ResponseWriter, r *http.Request) {
 		ws, err := upgrader.Upgrade(w, r, nil)
 		if err != nil {
@@ -36,7 +36,9 @@ func gorillaMux() http.Handler {
 		conn := &gorillaConn{Conn: ws}
 		defer conn.Close()
 		defer all.leave(conn)
-		all.join(conn, r.URL.Query()["group"]...)
+		if all.join(conn, named(r.URL.Query())...) != nil {
+			return
+		}
 		for {
 			_, data, err := conn.ReadMessage()
 			if err != nil || !conn.do(all, data) {
@@ -46,6 +48,51 @@ func gorillaMux() http.Handler {
 	})
 	return mux
 }
+
+// named returns the groups of a query. A user is a group of his own.
+func named(query url.Values) []string {
+	names := query["group"]
+	for _, user := range query["user"] {
+		names = append(names, ofUser+user)
+	}
+	return names
+}
+
+const ofUser = "user."
+
+// hub is who knows the members of groups.
+type hub interface {
+	join(c *gorillaConn, groups ...string) error
+	leave(c *gorillaConn)
+
+	// send returns how many members of this server it was sent to, if that is known.
+	send(group string, message []byte) (int, error)
+
+	// settle returns when all that was joined here is in force on the other servers.
+	settle() error
+}
+
+// gorillaHub is one server's.
+type gorillaHub struct{ *groups[*gorillaConn] }
+
+func (h gorillaHub) join(c *gorillaConn, names ...string) error {
+	h.groups.join(c, names...)
+	return nil
+}
+
+func (h gorillaHub) send(group string, message []byte) (int, error) {
+	prepared, err := websocket.NewPreparedMessage(websocket.TextMessage, message)
+	if err != nil {
+		return 0, err
+	}
+	members := h.of(group)
+	for _, member := range members {
+		_ = member.send(prepared) // who is gone, is gone
+	}
+	return len(members), nil
+}
+
+func (h gorillaHub) settle() error { return nil }
 
 // gorillaConn is written to by one at a time.
 type gorillaConn struct {
@@ -60,21 +107,24 @@ func (c *gorillaConn) send(m *websocket.PreparedMessage) error {
 }
 
 // do follows a command and reports whether it can go on.
-func (c *gorillaConn) do(all *groups[*gorillaConn], data []byte) bool {
-	answer := []byte("joined")
-	switch verb, group, message := command(data); verb {
+func (c *gorillaConn) do(all hub, data []byte) bool {
+	answer := []byte("done")
+	var err error
+	switch verb, name, message := command(data); verb {
 	case "j":
-		all.join(c, strings.Fields(string(data[1:]))...)
-	case "s":
-		prepared, err := websocket.NewPreparedMessage(websocket.TextMessage, message)
-		if err != nil {
-			return false
+		err = all.join(c, strings.Fields(string(data[1:]))...)
+	case "w":
+		err = all.settle()
+	case "s", "u":
+		if verb == "u" {
+			name = ofUser + name
 		}
-		members := all.of(group)
-		for _, member := range members {
-			_ = member.send(prepared) // who is gone, is gone
-		}
-		answer = strconv.AppendInt(nil, int64(len(members)), 10)
+		var n int
+		n, err = all.send(name, message)
+		answer = strconv.AppendInt(nil, int64(n), 10)
+	}
+	if err != nil {
+		return false
 	}
 	prepared, err := websocket.NewPreparedMessage(websocket.TextMessage, answer)
 	return err == nil && c.send(prepared) == nil

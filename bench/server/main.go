@@ -1,11 +1,12 @@
 // Command server is one of the servers that `make bench` measures against, on net/http and
 // with TLS as crypto/tls does it by default:
 //
-//	server gorilla|coder|gws|bare [-cert server.pem -key server.key]
+//	server gorilla|gorilla-nats|coder|gws|bare [-cert server.pem -key server.key]
 //
 // It prints its address, and that of /debug/pprof. Without a certificate it speaks ws. Each
 // but bare, which answers the handshake and blocks, serves /echo; gorilla and gws serve
-// /fanout too, see load.Fanout.
+// /fanout too, see load.Fanout. gorilla-nats does that together with others, over the NATS
+// server that the variable NATS_URL names.
 package main
 
 import (
@@ -22,13 +23,20 @@ import (
 func main() {
 	log.SetFlags(0)
 	serve := map[string]func(net.Listener) error{
-		"gorilla": overHTTP(gorillaMux()),
-		"coder":   overHTTP(coderMux()),
-		"gws":     overHTTP(gwsMux()),
-		"bare":    bare,
+		"gorilla": overHTTP(gorillaMux(gorillaHub{newGroups[*gorillaConn]()})),
+		"gorilla-nats": func(l net.Listener) error {
+			mux, err := natsMux(os.Getenv("NATS_URL"))
+			if err != nil {
+				return err
+			}
+			return overHTTP(mux)(l)
+		},
+		"coder": overHTTP(coderMux()),
+		"gws":   overHTTP(gwsMux()),
+		"bare":  bare,
 	}
 	if len(os.Args) < 2 || serve[os.Args[1]] == nil {
-		log.Fatal("usage: server gorilla|coder|gws|bare [-cert FILE -key FILE]")
+		log.Fatal("usage: server gorilla|gorilla-nats|coder|gws|bare [-cert FILE -key FILE]")
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	cert := flags.String("cert", "", "certificate; without one there is no TLS")

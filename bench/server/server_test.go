@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"github.com/caddy-websocket/caddy-websocket/bench/load"
 )
 
@@ -19,14 +21,14 @@ func TestPeersDoWhatIsMeasured(t *testing.T) {
 		mux    http.Handler
 		fanout bool
 	}{
-		"gorilla": {gorillaMux(), true},
+		"gorilla": {gorillaMux(gorillaHub{newGroups[*gorillaConn]()}), true},
 		"coder":   {coderMux(), false},
 		"gws":     {gwsMux(), true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(peer.mux)
-			t.Cleanup(server.Close)
-			target := load.Target{Addr: server.Listener.Addr().String(), Path: "/echo"}
+			mux := httptest.NewServer(peer.mux)
+			t.Cleanup(mux.Close)
+			target := load.Target{Addr: mux.Listener.Addr().String(), Path: "/echo"}
 			conns, err := target.DialMany(t.Context(), 2, 4<<10)
 			if err != nil {
 				t.Fatal(err)
@@ -58,6 +60,48 @@ func TestPeersDoWhatIsMeasured(t *testing.T) {
 				t.Errorf("groups: %v", err)
 			}
 		})
+	}
+}
+
+// What is sent on one server must reach the members on another, once.
+func TestServersOverNATSDoWhatIsMeasured(t *testing.T) {
+	broker, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	broker.Start()
+	t.Cleanup(func() {
+		broker.Shutdown()
+		broker.WaitForShutdown()
+	})
+	if !broker.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the NATS server is not ready")
+	}
+	nodes := make([]load.Target, 2)
+	for i := range nodes {
+		mux, err := natsMux(broker.ClientURL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		node := httptest.NewServer(mux)
+		t.Cleanup(node.Close)
+		nodes[i] = load.Target{Addr: node.Listener.Addr().String(), Path: "/fanout"}
+	}
+	f, err := load.NewFanout(t.Context(), nodes[0], 4, 0, nodes...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Run([]byte("hello"), 4, short); err != nil {
+		t.Errorf("fan-out: %v", err)
+	}
+	u, err := load.NewUsers(t.Context(), nodes[0], 3, nodes[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	if _, err := u.Deliver([]byte("hello"), 4, short); err != nil {
+		t.Errorf("users: %v", err)
 	}
 }
 

@@ -37,6 +37,7 @@ func TestReloadKeepsIdempotencyKeys(t *testing.T) {
 	s.mustLoad("", pushSite("token "+otherToken+"\n\t\tmax_body 1MiB"))
 	api.refused(api.ask("GET", "/count", ""), http.StatusUnauthorized, "unauthorized")
 	api.token = otherToken
+	api.admitted()
 	for range 2 {
 		if !api.once("order-1", "one") {
 			t.Error("after a reload the key is forgotten")
@@ -56,6 +57,7 @@ func TestReloadKeepsIdempotencyKeys(t *testing.T) {
 	s.mustLoad("", strings.Replace(pushSite("token "+pushToken), "websocket_api /push/*", "websocket_api /elsewhere/*", 1))
 	s.mustLoad("", strings.Split(pushSite(""), "\twebsocket_api")[0]+"}")
 	s.mustLoad("", pushSite("token "+otherToken))
+	api.admitted()
 	if api.once("order-1", "again") {
 		t.Error("the key is remembered by an API that was gone")
 	}

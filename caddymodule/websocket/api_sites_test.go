@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // twoSites are a.test and b.test on one port, each with an endpoint and a token for
@@ -69,6 +70,9 @@ func TestTokenOfOneSiteNeverReachesAnothersClients(t *testing.T) {
 		for _, c := range commands {
 			if c.name == "close" { // ann may go, and comes back
 				ann.Close()
+				for strings.Contains(a.ask("GET", "/count?user=ann", "").body, `"clients":1`) { // two of hers would look like both sites'
+					time.Sleep(time.Millisecond)
+				}
 				ann = s.dial("ws:/a?user=ann&group=room", "Host: a.test")
 			}
 			body := `{"to": ` + to + c.rest + `}`

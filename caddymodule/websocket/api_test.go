@@ -80,6 +80,22 @@ func (c *caller) ask(method, path, body string, header ...string) answer {
 	}
 }
 
+// admitted waits until the token is taken, time after time: for a moment after a reload the
+// old server still answers some.
+func (c *caller) admitted() {
+	c.t.Helper()
+	const enough = 20
+	for deadline, n := time.Now().Add(wait), 0; n < enough; {
+		a := c.ask("GET", "/count", "")
+		if n++; a.resp.StatusCode != http.StatusOK {
+			n = 0
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("after a reload GET /count is answered with %s", a.resp.Status)
+		}
+	}
+}
+
 // want fails the test unless a call is answered with 200 and this JSON.
 func (c *caller) want(method, path, body, want string) {
 	c.t.Helper()

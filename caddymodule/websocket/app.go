@@ -56,6 +56,7 @@ type App struct {
 	awaitBroker   func() error  // nil if nothing is waited for
 
 	committed sync.Once
+	streams   streams
 
 	mu        sync.Mutex
 	shares    map[string]*share          // guarded by mu; by the gateway's name; nil after Cleanup
@@ -179,6 +180,7 @@ func (a *App) begin() {
 func (a *App) end() {
 	a.giveWay()
 	a.yieldEvents()
+	a.endStreams()
 	a.exit()
 }
 

@@ -24,6 +24,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/gorilla/websocket"
+
+	"github.com/caddy-websocket/caddy-websocket/internal/streamtest"
 )
 
 // wait bounds how long a test waits for something that is expected.
@@ -188,7 +190,8 @@ type client struct {
 // connection says how to reach Caddy, if not by TCP at the reserved ports.
 type connection struct {
 	network, address string
-	before           string // is written first
+	before           string           // is written first
+	streams          *streamtest.Conn // the connection to open a stream on
 }
 
 // dial connects to "ws:/path" or "wss:/path", with header lines "Name: value".
@@ -237,8 +240,9 @@ func (s *server) tryDial(by connection, url string, lines []string) (*websocket.
 		header.Add(name, value)
 	}
 	dialer := websocket.Dialer{
-		HandshakeTimeout: wait,
-		Subprotocols:     header.Values("Sec-WebSocket-Protocol"),
+		HandshakeTimeout:  wait,
+		Subprotocols:      header.Values("Sec-WebSocket-Protocol"),
+		NetDialTLSContext: by.open(),
 		NetDialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			if by.network != "" {
 				network, address = by.network, by.address
@@ -262,6 +266,14 @@ func (s *server) tryDial(by connection, url string, lines []string) (*websocket.
 			return conn, resp, err
 		}
 	}
+}
+
+// open returns the way to open a stream, or nil if that is not how to connect.
+func (by connection) open() func(context.Context, string, string) (net.Conn, error) {
+	if by.streams == nil {
+		return nil
+	}
+	return func(context.Context, string, string) (net.Conn, error) { return by.streams.Open(), nil }
 }
 
 // lost tells whether a connection was lost to a server that a reload has
@@ -442,7 +454,10 @@ func (*logOutput) Close() error                                  { return nil }
 func (*logOutput) Write(p []byte) (int, error) {
 	logs.mu.Lock()
 	defer logs.mu.Unlock()
-	if logs.current == nil {
+	switch {
+	case os.Getenv(childConfig) != "":
+		return os.Stderr.Write(p) // for the test that has started this process
+	case logs.current == nil:
 		return len(p), nil
 	}
 	return logs.current.Write(p)

@@ -342,7 +342,12 @@ func TestNewConfigurationIsToldWhileTheOldOneEnds(t *testing.T) {
 	for range clients {
 		s.dial("ws:/ws")
 	}
-	connected := s.log.find("client connected")
+	// The line is written when the answer has been sent.
+	var connected []map[string]any
+	s.waitFor("their lines in the log", func() bool {
+		connected = s.log.find("client connected")
+		return len(connected) > clients
+	})
 	s.waitFor("all to be told", func() bool { return len(allHeard("websocket_connected")) >= len(connected) })
 	close(release)
 	waiting.Wait()

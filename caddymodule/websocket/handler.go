@@ -116,6 +116,7 @@ type Handler struct {
 	// idle_timeout have a meaning; any other option is an error.
 	ReverseProxyRaw json.RawMessage `json:"reverse_proxy,omitempty" caddy:"namespace=http.handlers inline_key=handler"`
 
+	app     *App
 	service *service
 	log     *slog.Logger
 	warned  sync.Once // about a proxy that is not trusted
@@ -192,7 +193,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the websocket app: %w", err)
 	}
-	h.service, err = app.(*App).service(h.key(), config, serverOf(ctx), func() (*service, error) { return h.build(ctx) })
+	h.app = app.(*App)
+	h.service, err = h.app.service(h.key(), config, serverOf(ctx), func() (*service, error) { return h.build(ctx) })
 	return err
 }
 
@@ -324,13 +326,33 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		ip = "" // a unix socket has a name instead
 	}
 	h.warnUntrusted(r, ip)
+	withoutIdleTimeout(r)
 	id := h.identity(r, ip)
-	return h.traced(w, r, id, func(w http.ResponseWriter, r *http.Request) (*gateway.Client, error) {
+	return h.traced(w, r, id, func(w http.ResponseWriter, r *http.Request, id gateway.Identity) (*gateway.Client, error) {
 		if p := h.service.proxy; p != nil {
 			return p.forward(h.service.endpoint, w, r, id, next)
 		}
 		return h.service.endpoint.Upgrade(w, r, id)
 	})
+}
+
+// opened is called when a handshake is answered.
+func (h *Handler) opened(r *http.Request, c *gateway.Client) {
+	identify(r, c)
+	if r.ProtoMajor > 1 {
+		h.app.streams.keep(c)
+	}
+}
+
+// withoutIdleTimeout gives a handshake over HTTP/2 or HTTP/3 the body that the
+// server made. Caddy's own ends a request whose body pauses for read_idle_timeout, a
+// minute: every connection on which nothing happens for so long. What else may be
+// around it, like the limit of request_body, is meant for bodies, too; over HTTP/1.1
+// nothing of it is left when the connection is taken over.
+func withoutIdleTimeout(r *http.Request) {
+	if idle, _ := caddyhttp.IdleTimeoutsFromContext(r.Context()); idle != nil && r.ProtoMajor > 1 {
+		r.Body = idle.ReadCloser
+	}
 }
 
 // refuse turns a refusal of the engine's into an error of Caddy's, so that

@@ -13,6 +13,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/caddy-websocket/caddy-websocket/caddymodule"
+	_ "github.com/caddy-websocket/caddy-websocket/gateway/extendedconnect"
 )
 
 // home is where Caddy keeps what a configuration does not say where to keep, and
@@ -25,6 +26,9 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	if config := os.Getenv(childConfig); config != "" {
+		return runChild(config)
+	}
 	var err error
 	if home, err = os.MkdirTemp("", "caddytest"); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -21,16 +21,18 @@ const scopeName = "github.com/caddy-websocket/caddy-websocket/caddymodule/websoc
 const spanName = "websocket handshake"
 
 // answerFunc answers a handshake. The client is nil if it was refused.
-type answerFunc func(http.ResponseWriter, *http.Request) (*gateway.Client, error)
+type answerFunc func(http.ResponseWriter, *http.Request, gateway.Identity) (*gateway.Client, error)
 
 // traced answers a handshake within a span of its own, if the directive `tracing`
-// records the request. The span ends with the handshake, not with the connection:
-// it would be seen too late, or never.
+// records the request. The span ends with the handshake, not with the connection,
+// which over HTTP/2 and HTTP/3 is when answer returns: it would be seen too late, or
+// never.
 func (h *Handler) traced(w http.ResponseWriter, r *http.Request, id gateway.Identity, answer answerFunc) error {
 	parent := trace.SpanFromContext(r.Context())
 	if !parent.IsRecording() {
-		c, err := answer(w, r)
-		identify(r, c)
+		id.Opened = func(c *gateway.Client) { h.opened(r, c) }
+		c, err := answer(w, r, id)
+		identify(r, c) // it may have been lost when it was answered
 		return h.refuse(w, err)
 	}
 	ctx, span := parent.TracerProvider().Tracer(scopeName).Start(r.Context(), spanName)
@@ -41,10 +43,19 @@ func (h *Handler) traced(w http.ResponseWriter, r *http.Request, id gateway.Iden
 		span.SetAttributes(attribute.String("client.address", id.RealIP))
 	}
 	recorder := caddyhttp.NewResponseRecorder(w, nil, nil) // buffers nothing
-	c, err := answer(recorder, r.WithContext(ctx))
-	identify(r, c)
+	opened := false
+	id.Opened = func(c *gateway.Client) {
+		opened = true
+		h.opened(r, c)
+		describeHandshake(span, c, id, recorder.Status(), nil)
+		span.End()
+	}
+	c, err := answer(recorder, r.WithContext(ctx), id)
 	err = h.refuse(w, err)
-	describeHandshake(span, c, id, recorder.Status(), err)
+	if !opened {
+		identify(r, c) // it may have been lost when it was answered
+		describeHandshake(span, c, id, recorder.Status(), err)
+	}
 	return err
 }
 
@@ -79,13 +90,14 @@ func describeHandshake(span trace.Span, c *gateway.Client, id gateway.Identity, 
 }
 
 // identify tells the access log and later directives the id of the client, which
-// the lines "client connected" and "client gone" have, too.
+// the lines "client connected" and "client gone" have, too, and what it came over.
 func identify(r *http.Request, c *gateway.Client) {
 	if c == nil {
 		return
 	}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Set("http.websocket.client_id", c.ID())
+		repl.Set("http.websocket.proto", c.Proto())
 	}
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		extra.Set(zap.String("websocket_client", c.ID()))

@@ -166,7 +166,8 @@ func say(c *gateway.Client, text, to string) error {
 	case to == "":
 		return send(c.Gateway(), everybodyIn(room), said)
 	}
-	if other := c.Gateway().Client(to); other == nil || roomOf(other) != room {
+	other, err := c.Gateway().ClientInfo(c.Context(), to, true) // he may be on another node
+	if err != nil || other.Session.Text("room") != room {
 		return complain(c, "say", "nobody with this client id is in the room")
 	}
 	return send(c.Gateway(), gateway.Clients(to, c.ID()), said)

@@ -23,9 +23,10 @@ type Log struct {
 
 // Record is one log line.
 type Record struct {
-	Level   slog.Level
-	Message string
-	Attrs   map[string]any
+	Level    slog.Level
+	Message  string
+	Attrs    map[string]any
+	Function string // that logged it; empty if unknown
 }
 
 // Logger returns a logger that writes here.
@@ -74,9 +75,13 @@ func (h logHandler) Handle(_ context.Context, r slog.Record) error {
 		attrs[a.Key] = a.Value.Resolve().Any()
 		return true
 	})
+	function := ""
+	if source := r.Source(); source != nil {
+		function = source.Function
+	}
 	h.log.mu.Lock()
 	defer h.log.mu.Unlock()
-	h.log.records = append(h.log.records, Record{r.Level, r.Message, attrs})
+	h.log.records = append(h.log.records, Record{r.Level, r.Message, attrs, function})
 	return nil
 }
 

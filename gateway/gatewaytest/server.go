@@ -82,10 +82,13 @@ func Endpoint(t testing.TB, name string, o gateway.EndpointOptions) *gateway.End
 	return e
 }
 
-// ServeHandler serves an HTTP handler.
+// ServeHandler serves an HTTP handler, over HTTP/1.1 and, for clients that know of it
+// beforehand, HTTP/2.
 func ServeHandler(t testing.TB, h http.Handler) *Server {
 	s := &Server{t: t, listener: &listener{conns: make(chan net.Conn), closed: make(chan struct{})}}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(s.listener) }()
 	t.Cleanup(func() {

@@ -313,3 +313,25 @@ func TestNodesAreListed(t *testing.T) {
 		}
 	})
 }
+
+// Whoever follows one client, or all, should not have to know on which machine it is.
+func TestTailShowsWhatHappensOnOtherNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ts := newTowns(t, httpapi.Options{Operator: true})
+		c := ts.west.overHTTP()
+		all, _ := ts.west.tail(c, "?messages=true")
+		west, _ := ts.west.tail(c, "?node=self")
+		cyd, _ := ts.west.tail(c, "?client={cyd}&messages=true")
+		synctest.Wait()
+		ts.east.conns["cyd"].Send("hello")
+		all.want("message chat text 5 <nil> <nil> <nil>")
+		cyd.want("message chat text 5 <nil> <nil> <nil>")
+		ts.east.connect("/other?as=new")
+		all.want("connect other <nil> <nil> <nil> <nil> <nil>")
+		ts.west.connect("/chat?as=newer")
+		west.want("connect chat <nil> <nil> <nil> <nil> <nil>")
+		if _, resp := ts.west.tail(c, "?node=nowhere"); resp.StatusCode != http.StatusNotFound {
+			t.Errorf("the tail of no node is answered with %s", resp.Status)
+		}
+	})
+}

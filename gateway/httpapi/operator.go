@@ -53,7 +53,7 @@ func (h *Handler) operatorCalls() []call {
 	calls := []call{
 		{
 			method: http.MethodGet, path: "/tail", serve: h.tail,
-			query: []param{{name: "client"}, {name: "endpoint"}, {name: "messages"}, {name: "payload"}},
+			query: []param{{name: "client"}, {name: "endpoint"}, {name: "messages"}, {name: "payload"}, node[0]},
 		},
 		{method: http.MethodPost, path: "/drain", query: node, operate: h.drain},
 		{method: http.MethodPost, path: "/resume", query: node, operate: h.resume},

@@ -43,6 +43,11 @@ func (h *Handler) tail(w http.ResponseWriter, r *http.Request, q query) error {
 	if o.Payload > h.o.Payload {
 		return invalid(CodeInvalidQuery, "payload: %d, allowed are %d bytes", o.Payload, h.o.Payload)
 	}
+	// Nodes that are not named are all, as in lists.
+	if o.Nodes, err = h.known(q["node"]); err != nil {
+		return err
+	}
+	o.AllNodes = len(o.Nodes) == 0
 	if o.Endpoint == "" && len(h.o.Endpoints) == 1 {
 		o.Endpoint = h.o.Endpoints[0]
 	}

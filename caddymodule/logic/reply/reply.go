@@ -27,7 +27,7 @@ type Reply struct {
 	gateway.NopLogic
 
 	// Template is the text, with these placeholders, which are evaluated for every
-	// message: `{ws.client_id}`, `{ws.client_ip}`, `{ws.user}`, `{ws.message}`,
+	// message: `{ws.client_id}`, `{ws.client_ip}`, `{ws.user}`, `{ws.proto}`, `{ws.message}`,
 	// `{ws.session.NAME}`; and each of them as a JSON string, with its quotes, as
 	// in `{ws.json.message}`. A session entry that is not set is empty. Other text
 	// in braces, like JSON, is sent as it stands; a placeholder that only exists
@@ -100,10 +100,11 @@ var fields = map[string]func(*gateway.Client, gateway.Message) string{
 	"client_id": func(c *gateway.Client, _ gateway.Message) string { return c.ID() },
 	"client_ip": func(c *gateway.Client, _ gateway.Message) string { return c.RealIP() },
 	"user":      func(c *gateway.Client, _ gateway.Message) string { return c.User() },
+	"proto":     func(c *gateway.Client, _ gateway.Message) string { return c.Proto() },
 	"message":   func(_ *gateway.Client, m gateway.Message) string { return m.String() },
 }
 
-const allowed = "{ws.client_id}, {ws.client_ip}, {ws.user}, {ws.message}, {ws.session.NAME}, and {ws.json.…} of each"
+const allowed = "{ws.client_id}, {ws.client_ip}, {ws.user}, {ws.proto}, {ws.message}, {ws.session.NAME}, and {ws.json.…} of each"
 
 // parse takes a template apart. Braces belong to a placeholder if what is in
 // them looks like one: letters, digits, dots, dashes and underscores, with at

@@ -3,6 +3,7 @@ package rooms_test
 import (
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -48,17 +49,27 @@ func TestRoomsSpanNodesAndOutliveThem(t *testing.T) {
 
 		b.Cut(east.Gateway.Node())
 		synctest.Wait()
-		for who, c := range map[string]*gatewaytest.Client{tomID: tom, annID: ann} {
-			list(c, "true", who)
-			c.Send("alone")
-			c.WantJSON(`{"type":"said","text":"alone"}`)
+		list(tom, "true", tomID)
+		tom.Send("alone")
+		tom.WantJSON(`{"type":"said","text":"alone"}`)
+		quiet(tom)
+		list(ann, "true", annID) // her node knows that it is the one that is cut off
+		// A member of a dead node cannot say that he has left.
+		time.Sleep(6 * time.Second)
+		if m := tom.WantJSON(`{"type":"members","room":"lobby","more":false}`); len(m["members"].([]any)) != 1 {
+			t.Errorf("tom is told of %v", m)
+		}
+		for _, c := range []*gatewaytest.Client{tom, ann} {
 			join(c, "other", 1)
 			c.Send(`{"type":"leave","room":"other"}`)
 			c.WantJSON(`{"type":"left","room":"other","members":0}`)
 			quiet(c)
 		}
 		b.Heal()
-		synctest.Wait()
+		time.Sleep(2 * time.Second)
+		if m := tom.WantJSON(`{"type":"members","room":"lobby","more":false}`); len(m["members"].([]any)) != 2 {
+			t.Errorf("tom is told of %v", m)
+		}
 		list(ann, "false", tomID, annID)
 	})
 }

@@ -55,10 +55,13 @@ const MaxListed = 1000
 // welcome comes first; joined also to the one who joined, left also to the one
 // who left of its own accord, said also to the one who said it. more is set if there are
 // more than MaxListed, or not all of the gateway's nodes have answered; then a number of
-// members, too, is that of those who have.
+// members, too, is that of those who have. members also comes unasked, to all in a room,
+// when one of the nodes is lost, and when it is back.
 type Rooms struct {
 	// Prefix comes before a room's name in the name of its group. Default: `room:`.
 	Prefix string `json:"prefix,omitempty"`
+
+	lost map[string]bool // nodes; used by OnNode only, which is called once at a time
 }
 
 // CaddyModule returns the Caddy module information.
@@ -192,14 +195,7 @@ func (r *Rooms) answerMember(c *gateway.Client, q request) error {
 	case "say":
 		return r.say(c, q.Room, q.Text)
 	}
-	// The query is right: an error is another node's, and those of the others are there.
-	list, err := c.Gateway().Clients(c.Context(), gateway.Query{Group: r.Prefix + q.Room, Page: gateway.Page{Limit: MaxListed}})
-	members := make([]member, 0, len(list.Clients))
-	for _, other := range list.Clients {
-		members = append(members, member{other.ID, other.User})
-	}
-	more := list.Next != "" || len(list.Missing) > 0 || err != nil
-	return c.SendJSON(event{Type: "members", Room: q.Room, Members: members, More: &more})
+	return c.SendJSON(r.members(c.Context(), c.Gateway(), q.Room))
 }
 
 func (r *Rooms) sayEverywhere(c *gateway.Client, text string) error {

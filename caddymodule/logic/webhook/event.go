@@ -103,6 +103,7 @@ func endToEnd(header http.Header) http.Header {
 	if h == nil {
 		h = make(http.Header)
 	}
+	delete(h, ":protocol") // of an extended CONNECT, where it is no field
 	for _, list := range header.Values("Connection") {
 		for name := range strings.SplitSeq(list, ",") {
 			h.Del(strings.TrimSpace(name))

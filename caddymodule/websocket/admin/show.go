@@ -63,6 +63,7 @@ func show(cmd *cobra.Command, args []string) error {
 	t.row("user", info.User)
 	t.row("groups", strings.Join(info.Groups, ", "))
 	t.row("subprotocol", info.Subprotocol)
+	t.row("proto", info.Proto)
 	t.row("connected", fmt.Sprintf("%s, for %s", info.ConnectedAt.Local().Format(time.DateTime), lasting(time.Since(info.ConnectedAt))))
 	if info.Forwarded {
 		t.row("backend", "yes: it cannot be sent to")

@@ -24,9 +24,10 @@ func tailCommand() *cobra.Command {
 		Use:   "tail",
 		Short: "Shows what happens, as it happens",
 		Long: `
-Prints a line for each client of the node that is asked that connects or goes, and
-with --messages for each message: its type and length. What is in messages is shown with --payload, if the
-global option "admin_tail payload" of the configuration allows it.
+Prints a line for each client that connects or goes, on all nodes unless --node names
+some, and with --messages for each message: its type and length. What is in messages is
+shown with --payload, if the global option "admin_tail payload" of the configuration
+allows it, for clients of the node that is asked.
 
 Ctrl-C ends it. A reload interrupts it for some milliseconds, after which it goes
 on by itself.`,
@@ -41,6 +42,7 @@ on by itself.`,
 	f.String("client", "", "Only this client")
 	f.String("endpoint", "", "Only clients of this endpoint")
 	f.Bool("messages", false, "Messages, too")
+	nodeFlag(cmd, "Only clients of this node")
 	f.Int("payload", 0, "So many bytes of each message, if the server allows it; implies --messages")
 	return cmd
 }
@@ -54,7 +56,10 @@ func tail(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	f := cmd.Flags()
-	query := make(url.Values)
+	query, err := nodeQuery(cmd)
+	if err != nil {
+		return err
+	}
 	for _, name := range []string{"client", "endpoint"} {
 		if f.Changed(name) {
 			query.Set(name, flag(f.GetString, name))

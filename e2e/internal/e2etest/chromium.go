@@ -16,7 +16,8 @@ const chromiumTimeout = 2 * time.Minute
 // Chromium starts a headless browser with a profile of its own and returns a context
 // for chromedp.Run. The browser accepts any certificate, reaches loopback only and ends
 // with the test, or after 2 minutes. A test that fails shows what the page's console said.
-func Chromium(t testing.TB) context.Context {
+// Flags are Chromium's, by name and value.
+func Chromium(t testing.TB, flags ...[2]string) context.Context {
 	t.Helper()
 	path := Tool(t, "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -38,6 +39,9 @@ func Chromium(t testing.TB) context.Context {
 		chromedp.Flag("no-proxy-server", true),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"),
 	)
+	for _, f := range flags {
+		options = append(options, chromedp.Flag(f[0], f[1]))
+	}
 	if os.Geteuid() == 0 {
 		// Chromium does not start as root with its sandbox.
 		options = append(options, chromedp.NoSandbox)

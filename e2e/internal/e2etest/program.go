@@ -6,27 +6,37 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
 
 // Program builds a main package of the product's module, like ./examples/chat/cmd/caddy,
 // once per test process and with the race detector if the test has it too. It returns
-// the path of the result.
-func Program(t testing.TB, pkg string) string {
+// the path of the result. Flags are go build's.
+func Program(t testing.TB, pkg string, flags ...string) string {
 	t.Helper()
-	return built(t, pkg, func(path, root string) error {
-		args := []string{"build", "-o", path}
-		if raceEnabled {
-			args = append(args, "-race")
-		}
-		cmd := exec.CommandContext(context.Background(), "go", append(args, pkg)...)
-		cmd.Dir = root
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("building %s: %w\n%s", pkg, err, out)
-		}
-		return nil
-	})
+	return built(t, strings.Join(append(flags, pkg), " "), func(path, root string) error { return build(path, root, pkg, flags...) })
+}
+
+// Module builds the main package of a folder of the repository that has a go.mod of its
+// own, as Program does.
+func Module(t testing.TB, dir string) string {
+	t.Helper()
+	return built(t, dir, func(path, root string) error { return build(path, filepath.Join(root, dir), ".") })
+}
+
+func build(path, dir, pkg string, flags ...string) error {
+	args := append([]string{"build", "-o", path}, flags...)
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	cmd := exec.CommandContext(context.Background(), "go", append(args, pkg)...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building %s in %s: %w\n%s", pkg, dir, err, out)
+	}
+	return nil
 }
 
 // programs are what built has built, by what it was called.
