@@ -68,7 +68,8 @@ func oneMore(t *testing.T, b gateway.Broker) *member {
 	m := &member{Recorder: &gatewaytest.Recorder{Connect: func(c *gateway.Client, r *http.Request) error {
 		return c.Join(r.URL.Query()["group"]...)
 	}}}
-	m.Server = gatewaytest.ServeOptions(t, gateway.Options{Logger: m.log.Logger(), Broker: b}, gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{Logic: m, PingInterval: -1}))
+	m.Server = gatewaytest.ServeOptions(t, gateway.Options{Logger: m.log.Logger(), Broker: b},
+		gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{Logic: m, PingInterval: -1, SendBuffer: 16 << 20}))
 	return m
 }
 

@@ -144,7 +144,7 @@ func (c *cluster) release(p *peer) {
 
 // giveUp waits no longer for what was sent before. The caller holds receiving.
 func (c *cluster) giveUp(p *peer) {
-	p.turn.after = 0
+	p.number = max(p.number, p.turn.after)
 	c.release(p)
 }
 

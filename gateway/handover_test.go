@@ -3,7 +3,9 @@ package gateway_test
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,11 +20,12 @@ type road struct {
 	gateway.Broker
 
 	out, in time.Duration
+	hole    atomic.Bool // what is published is lost
 }
 
 // Attach is of gateway.Broker.
 func (r *road) Attach(name, node string, to gateway.Receiver) (gateway.Link, error) {
-	l := &roadLink{out: newLane(r.out), in: newLane(r.in), to: to}
+	l := &roadLink{road: r, out: newLane(r.out), in: newLane(r.in), to: to}
 	link, err := r.Broker.Attach(name, node, l)
 	l.Link = link
 	return l, err
@@ -32,13 +35,19 @@ func (r *road) Attach(name, node string, to gateway.Receiver) (gateway.Link, err
 type roadLink struct {
 	gateway.Link
 
+	road    *road
 	out, in *lane
 	to      gateway.Receiver
 }
 
 func (l *roadLink) Publish(subject string, data []byte) error {
+	if l.road.hole.Load() {
+		return nil
+	}
 	data = bytes.Clone(data)
-	l.out.do(func() { _ = l.Link.Publish(subject, data) })
+	if !l.out.do(func() { _ = l.Link.Publish(subject, data) }) {
+		return gateway.ErrLinkDown
+	}
 	return nil
 }
 
@@ -46,7 +55,11 @@ func (l *roadLink) Subscribe(subject string) { l.out.do(func() { l.Link.Subscrib
 
 // Flush knows only of this end, as a server knows only what it has itself.
 func (l *roadLink) Flush(done func(error)) {
-	l.Link.Flush(func(err error) { l.in.do(func() { done(err) }) })
+	l.Link.Flush(func(err error) {
+		if !l.in.do(func() { done(err) }) {
+			done(err)
+		}
+	})
 }
 
 func (l *roadLink) Close() {
@@ -66,9 +79,11 @@ func (l *roadLink) Missed(n int)   { l.in.do(func() { l.to.Missed(n) }) }
 // lane does things in order, each a while after it was asked for.
 type lane struct {
 	takes time.Duration
-	todo  chan func()
-	once  sync.Once
 	done  chan struct{}
+
+	mu     sync.Mutex
+	todo   chan func() // sent to with mu
+	closed bool        // guarded by mu
 }
 
 func newLane(takes time.Duration) *lane {
@@ -82,16 +97,29 @@ func newLane(takes time.Duration) *lane {
 	return l
 }
 
-func (l *lane) do(f func()) {
+// do returns false if the lane is closed.
+func (l *lane) do(f func()) bool {
 	at := time.Now().Add(l.takes)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
 	l.todo <- func() {
 		time.Sleep(time.Until(at))
 		f()
 	}
+	return true
 }
 
+// close returns when all is done that was asked for.
 func (l *lane) close() {
-	l.once.Do(func() { close(l.todo) })
+	l.mu.Lock()
+	if !l.closed {
+		l.closed = true
+		close(l.todo)
+	}
+	l.mu.Unlock()
 	<-l.done
 }
 
@@ -100,22 +128,22 @@ func (l *lane) close() {
 func TestAnotherBrokerLosesNothing(t *testing.T) {
 	const near, far = time.Millisecond, 100 * time.Millisecond
 	for _, tt := range []struct {
-		name           string
-		before, after  road
-		senders, moves int // which nodes
+		name          string
+		before, after *road
+		who           int // gets another broker: 0 sends, 1 receives
 	}{
-		{"the sender's way gets shorter", road{out: far}, road{out: near}, 0, 0},
-		{"the sender's way gets longer", road{out: near}, road{out: far}, 0, 0},
-		{"the receiver's way gets shorter", road{in: far}, road{in: near}, 0, 1},
-		{"the receiver's way gets longer", road{in: near}, road{in: far}, 0, 1},
-		{"the receiver is known late", road{in: near}, road{in: near, out: far}, 0, 1},
+		{"the sender's way gets shorter", &road{out: far}, &road{out: near}, 0},
+		{"the sender's way gets longer", &road{out: near}, &road{out: far}, 0},
+		{"the receiver's way gets shorter", &road{in: far}, &road{in: near}, 1},
+		{"the receiver's way gets longer", &road{in: near}, &road{in: far}, 1},
+		{"the receiver is known late", &road{in: near}, &road{in: near, out: far}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				hub := memory(t)
 				tt.before.Broker, tt.after.Broker = hub, hub
 				brokers := []gateway.Broker{hub, hub}
-				brokers[tt.moves] = &tt.before
+				brokers[tt.who] = tt.before
 				nodes := apart(t, brokers...)
 				ann := nodes[1].Dial("/test?group=x")
 				time.Sleep(time.Second)
@@ -123,7 +151,7 @@ func TestAnotherBrokerLosesNothing(t *testing.T) {
 				const messages, turns = 200, 100
 				for i := range messages {
 					if i == turns {
-						reattach(t, nodes[tt.moves], &tt.after)
+						reattach(t, nodes[tt.who], tt.after)
 					}
 					if _, err := nodes[0].Gateway.Send(gateway.Groups("x"), gateway.Text(fmt.Sprint(i))); err != nil {
 						t.Fatal(err)
@@ -135,6 +163,50 @@ func TestAnotherBrokerLosesNothing(t *testing.T) {
 				}
 				if n := nodes[1].Gateway.Stats().Cluster.Missed; n != 0 {
 					t.Errorf("%d messages were missed", n)
+				}
+			})
+		})
+	}
+}
+
+// A broker is changed because it is broken, too: what it has swallowed holds up what comes
+// after it for a moment, and no more of it than fits.
+func TestAnotherBrokerIsNotHeldUpByTheOneBefore(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		size int
+		most time.Duration
+	}{
+		{"a few", 10, 4 * time.Second},
+		{"many bytes", 1 << 20, 100 * time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub := memory(t)
+				broken := &road{Broker: hub}
+				nodes := apart(t, broken, hub)
+				ann := nodes[1].Dial("/test?group=x")
+				time.Sleep(time.Second)
+				send := func(text string) {
+					t.Helper()
+					if _, err := nodes[0].Gateway.Send(gateway.Groups("x"), gateway.Text(text+strings.Repeat(".", tt.size))); err != nil {
+						t.Fatal(err)
+					}
+				}
+				broken.hole.Store(true)
+				send("lost")
+				reattach(t, nodes[0], &road{Broker: hub})
+				began := time.Now()
+				for i := range 5 {
+					send(fmt.Sprint(i))
+				}
+				for i := range 5 {
+					if got, want := ann.Receive(), fmt.Sprint(i); !strings.HasPrefix(got, want+".") {
+						t.Fatalf("received %.20q, want %s", got, want)
+					}
+				}
+				if took := time.Since(began); took > tt.most {
+					t.Errorf("it took %s, want %s at most", took, tt.most)
 				}
 			})
 		})
@@ -164,7 +236,7 @@ func reattach(t *testing.T, m *member, b gateway.Broker) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := gen.Add(gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{Logic: m, PingInterval: -1})); err != nil {
+	if err := gen.Add(gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{Logic: m, PingInterval: -1, SendBuffer: 16 << 20})); err != nil {
 		t.Fatal(err)
 	}
 	if err := gen.Commit(); err != nil {
