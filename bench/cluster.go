@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/caddy-websocket/caddy-websocket/bench/load"
@@ -150,9 +151,9 @@ func growth(counts ...int) *workload {
 		note:  fmt.Sprintf("%d clients. Times count from when a message was due.", clients),
 	}
 	for _, c := range []*contender{product, byHand} {
-		for i := len(counts) - 1; i >= 0; i-- {
-			name := fmt.Sprintf("%s, groups: %d", c.name, counts[i])
-			w.subjects = append(w.subjects, c.nodes(2).subject(name, spread{}.groups(counts[i], each, clients, rate)))
+		for _, n := range slices.Backward(counts) {
+			name := fmt.Sprintf("%s, groups: %d", c.name, n)
+			w.subjects = append(w.subjects, c.nodes(2).subject(name, spread{}.groups(n, each, clients, rate)))
 		}
 	}
 	return w
