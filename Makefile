@@ -51,7 +51,7 @@ soak: ## 1,000 clients, 100 reloads, also with nginx: seven minutes; the report 
 	@mkdir -p bin
 	cd e2e && $(SOAKENV) go test -vet=off -count=1 -v -timeout 40m -run ReloadsDropNobody ./soak $(SOAK) $(SOAKFLAGS)
 
-cluster: ## 3,000 clients at three nodes of which one part after the other fails: five minutes; the report is bin/cluster.txt
+cluster: ## 3,000 clients at three nodes of which one part after the other fails: seven minutes; the report is bin/cluster.txt
 	@mkdir -p bin
 	cd e2e && $(CLUSTERENV) go test -vet=off -count=1 -v -timeout 40m -run NodesAreOne ./cluster $(CLUSTER) $(CLUSTERFLAGS)
 

@@ -38,6 +38,11 @@ const (
 	// is taken for lost.
 	handoverMoment = 2 * time.Second
 
+	// handoverLinger is how long both links are heard after that. The answers have shown that
+	// the new subscriptions are known where the others publish; who gets another broker at
+	// the same time publishes elsewhere, where they may be known a little later.
+	handoverLinger = time.Second
+
 	// maxKept is how many bytes of one sender wait for their turn.
 	maxKept = 4 << 20
 )
@@ -77,6 +82,12 @@ func (c *cluster) takeOver(next *attached) {
 		}
 		return question{Ping: true}.encode(id)
 	})
+	linger := time.NewTimer(handoverLinger)
+	defer linger.Stop()
+	select {
+	case <-linger.C:
+	case <-c.s.ctx.Done():
+	}
 }
 
 // endHandover is called when the old link is closed: the new one has all that follows.

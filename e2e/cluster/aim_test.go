@@ -73,7 +73,7 @@ func (c crowd) pick(k kind) aim {
 		a.n = rand.IntN(c.groups())
 	case toBoth:
 		a.n, a.m = rand.IntN(c.groups()), rand.IntN(halls)
-	case toAll:
+	default:
 	}
 	return a
 }
@@ -104,8 +104,9 @@ func (c crowd) meets(a aim, i int) bool {
 		return user(i) != a.n
 	case toAll:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // target is the aim as the push API takes it. id is the id of the client that it names.

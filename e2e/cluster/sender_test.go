@@ -49,6 +49,9 @@ func (s *sender) work(stop <-chan struct{}) {
 		case <-time.After(min(time.Duration(rand.ExpFloat64()*float64(*flagPause)), 3**flagPause)):
 		}
 		a := s.town.crowd.random()
+		if a.kind == toAllButOne && s.town.people[a.n].home.ending.Load() {
+			continue // who comes back has another id, and is not left out
+		}
 		answer, err := s.send(a, "")
 		switch {
 		case err != nil && s.node.ending.Load():
