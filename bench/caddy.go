@@ -75,11 +75,11 @@ func join(front, backend *server, err error) (*server, error) {
 }
 
 func startCaddy(l *lab, s site) (*server, error) {
-	addr, err := freeAddr()
+	addr, err := l.freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	admin, err := freeAddr()
+	admin, err := l.freeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -126,15 +126,4 @@ func startCaddy(l *lab, s site) (*server, error) {
 
 func routes(of, compression string) string {
 	return fmt.Sprintf(of+"%.0[1]s", compression)
-}
-
-// freeAddr returns an address that was free a moment ago: Caddy and nginx cannot be told to
-// choose one, and say which.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }

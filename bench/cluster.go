@@ -9,9 +9,9 @@ import (
 )
 
 // clusters are the workloads with more than one node, and those that show what it costs to be
-// ready for them.
-func clusters() []*workload {
-	const members = 1000
+// ready for them. They have a thousand clients, or fewer if few connections are asked for.
+func clusters(conns int) []*workload {
+	members := min(1000, 10*conns)
 	return []*workload{
 		alone("cluster/alone", fmt.Sprintf("90 B to a group of %d, 1 outstanding, on one node with a broker", members), spread{}.fanout(members)),
 		alone("cluster/alone/users", fmt.Sprintf("90 B to one of %d users after the other, 16 outstanding, on one node with a broker", members), spread{}.users(members)),
@@ -20,7 +20,7 @@ func clusters() []*workload {
 		cluster("cluster/2/users", fmt.Sprintf("90 B to one of %d users after the other, 16 outstanding, all on the other of 2 nodes", members), 2, spread{remote: true}.users(members)),
 		cluster("cluster/3", fmt.Sprintf("90 B to a group of %d, 1 outstanding, members on 3 nodes", members), 3, spread{}.fanout(members)),
 		cluster("cluster/3/remote", fmt.Sprintf("90 B to a group of %d, 1 outstanding, all on the 2 other of 3 nodes", members), 3, spread{remote: true}.fanout(members)),
-		growth(1, 50, 500, 5000),
+		growth(members, 1, 50, 500, 5000),
 	}
 }
 
@@ -143,17 +143,17 @@ func cluster(id, title string, n int, connect connector) *workload {
 }
 
 // growth compares the largest number of groups with the others, at the same rate.
-func growth(counts ...int) *workload {
-	const each, clients, rate = 10, 1000, 500
+func growth(clients int, counts ...int) *workload {
+	const each, rate = 10, 500
 	w := &workload{
 		id: "cluster/groups", op: "delivery", fanout: true, joined: true,
 		title: fmt.Sprintf("90 B to one of so many groups of %d after the other, members on 2 nodes, %d messages a second", each, rate),
 		note:  fmt.Sprintf("%d clients. Times count from when a message was due.", clients),
 	}
 	for _, c := range []*contender{product, byHand} {
-		for _, n := range slices.Backward(counts) {
-			name := fmt.Sprintf("%s, groups: %d", c.name, n)
-			w.subjects = append(w.subjects, c.nodes(2).subject(name, spread{}.groups(n, each, clients, rate)))
+		for _, count := range slices.Backward(counts) {
+			name := fmt.Sprintf("%s, groups: %d", c.name, count)
+			w.subjects = append(w.subjects, c.nodes(2).subject(name, spread{}.groups(count, each, clients, rate)))
 		}
 	}
 	return w

@@ -28,6 +28,8 @@ type lab struct {
 
 	// fanout is set for workloads that need logic of the benchmark's own.
 	fanout bool
+
+	held []int // sockets, which keep ports free
 }
 
 func newLab(ctx context.Context, root, dir string) (*lab, error) {

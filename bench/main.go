@@ -50,7 +50,7 @@ func main() {
 	}
 	if *list {
 		for _, w := range workloads(r.conns) {
-			fmt.Printf("%-18s %s\n", w.id, w.title)
+			fmt.Printf("%-20s %s\n", w.id, w.title)
 		}
 		return
 	}
@@ -101,6 +101,7 @@ func (r *run) all(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer l.close()
 	if err := l.build(); err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func (l *lab) nginx(program, backend string, s setting) (*server, error) {
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // its workers, who may be somebody else, must get in
 		return nil, err
 	}
-	addr, err := freeAddr()
+	addr, err := l.freeAddr()
 	if err != nil {
 		return nil, err
 	}
