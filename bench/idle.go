@@ -25,8 +25,8 @@ func idle(scheme string, conns int) *workload {
 			continue
 		}
 		w.subjects = append(w.subjects, subject{c.name, func(l *lab, r *run) (runner, error) {
-			h := &holder{l: l, c: c, plain: scheme == "ws", conns: conns, profile: r.profileFile(w, "heap")}
-			s, err := c.open(l, setting{plain: h.plain}) // whether it can be started at all
+			h := &holder{l: l, c: c, set: setting{plain: scheme == "ws"}, conns: conns, profile: r.profileFile(w, "heap")}
+			s, err := c.open(l, h.set) // whether it can be started at all
 			if err == nil {
 				s.stop()
 			}
@@ -40,7 +40,7 @@ func idle(scheme string, conns int) *workload {
 type holder struct {
 	l       *lab
 	c       *contender
-	plain   bool
+	set     setting
 	conns   int
 	profile string // where the last heap profile goes; empty for nowhere
 }
@@ -66,7 +66,9 @@ func (h *holder) run(time.Duration) (*sample, error) {
 // measure returns how many kilobytes more a server has for each of the connections, and of
 // what kind they are.
 func (h *holder) measure(env []string, settle func(*server) error) (kb float64, kinds string, err error) {
-	s, err := h.c.open(h.l, setting{plain: h.plain, env: env})
+	set := h.set
+	set.env = env
+	s, err := h.c.open(h.l, set)
 	if err != nil {
 		return 0, "", err
 	}

@@ -19,6 +19,8 @@ type server struct {
 
 	nodes  []string // the addresses of all nodes; none if there is one
 	broker *process // what joins them; nil without, and no part
+
+	streams *load.Streams // nil for HTTP/1.1
 }
 
 // setting is what a server is started for.
@@ -27,6 +29,7 @@ type setting struct {
 	full  bool     // with access log, metrics and compression
 	env   []string // for instance GOMEMLIMIT
 	nats  string   // URL of a NATS server that joins it to others
+	proto string   // h2 or h3; empty for HTTP/1.1
 }
 
 // contender is a kind of server, by the name that it has in the tables.
@@ -101,6 +104,9 @@ func startNode(l *lab, _ setting) (*server, error) {
 }
 
 func (s *server) stop() {
+	if s.streams != nil {
+		s.streams.Close()
+	}
 	for _, p := range s.parts {
 		p.stop()
 	}
@@ -137,7 +143,7 @@ func (s *server) answers(l *lab, target load.Target) error {
 }
 
 func (s *server) target(path string) load.Target {
-	return load.Target{Addr: s.addr, TLS: s.tls, Path: path}
+	return load.Target{Addr: s.addr, TLS: s.tls, Path: path, Streams: s.streams}
 }
 
 // targets returns the path on all nodes.
@@ -186,6 +192,9 @@ func (c *contender) open(l *lab, set setting) (*server, error) {
 		return nil, fmt.Errorf("%s: %w", c.name, err)
 	}
 	s.contender = c
+	if set.proto != "" {
+		s.streams = load.Over(set.proto)
+	}
 	if err := s.ready(l); err != nil {
 		s.stop()
 		return nil, fmt.Errorf("%s does not answer: %w", c.name, err)

@@ -32,6 +32,7 @@ func workloads(conns int) (all []*workload) {
 	}
 	all = append(all, groups(10_000, 5, 1000),
 		idle("wss", conns), idle("ws", conns), handshakes(false), handshakes(true))
+	all = append(all, streams(conns)...)
 	return append(all, clusters(conns)...)
 }
 

@@ -1,5 +1,5 @@
-// Command caddy is cmd/caddy with the message logic that load.Fanout and load.Groups ask for:
-// `logic fanout`.
+// Command caddy is cmd/caddy with the message logic that load.Fanout and load.Groups ask for,
+// `logic fanout`, and with WebSockets over HTTP/2.
 package main
 
 import (
@@ -17,6 +17,7 @@ import (
 
 	_ "github.com/caddy-websocket/caddy-websocket/caddymodule"
 	"github.com/caddy-websocket/caddy-websocket/gateway"
+	_ "github.com/caddy-websocket/caddy-websocket/gateway/extendedconnect"
 )
 
 func main() { caddycmd.Main() }

@@ -18,6 +18,9 @@ type Target struct {
 
 	// Deflate is set to offer compression, as browsers do.
 	Deflate bool
+
+	// Streams is what to open streams with; nil for HTTP/1.1, a connection for each.
+	Streams *Streams
 }
 
 // Conn is a WebSocket connection.
@@ -39,6 +42,9 @@ const patience = 20 * time.Second
 func (t *Target) Dial(ctx context.Context, buffer int) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if t.Streams != nil {
+		return t.dialStream(ctx, buffer)
+	}
 	var dialer net.Dialer
 	tcp, err := dialer.DialContext(ctx, "tcp", t.Addr)
 	if err != nil {
@@ -56,6 +62,19 @@ func (t *Target) Dial(ctx context.Context, buffer int) (*Conn, error) {
 	}
 	if err := c.upgrade(t); err != nil {
 		tcp.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (t *Target) dialStream(ctx context.Context, buffer int) (*Conn, error) {
+	stream, err := t.Streams.open(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{socket: &socket{Conn: stream}, conn: stream, buf: make([]byte, buffer)}
+	if err := c.upgrade(t); err != nil {
+		stream.Close()
 		return nil, err
 	}
 	return c, nil
