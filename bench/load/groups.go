@@ -58,13 +58,10 @@ func (g *Groups) connect(ctx context.Context, t Target, clients int, over []Targ
 	if g.clients, err = dialEach(ctx, clients, 4<<10, to); err != nil {
 		return err
 	}
-	if g.verb == "s" {
-		err = g.join()
+	if err = g.join(); err != nil {
+		return err
 	}
-	if err == nil {
-		err = settle(ctx, t, over)
-	}
-	if err != nil {
+	if err = settle(ctx, t, over); err != nil {
 		return err
 	}
 	g.ended.Go(g.hear)
@@ -85,11 +82,15 @@ func (g *Groups) members(group int) iter.Seq[int] {
 	}
 }
 
+// join waits for answers also if there is nothing to join: some servers look at the query
+// after the handshake, and who is answered has been seen to.
 func (g *Groups) join() error {
 	commands := make([]bytes.Buffer, len(g.clients))
-	for group := range g.count {
-		for i := range g.members(group) {
-			fmt.Fprintf(&commands[i], " g%d", group)
+	if g.verb == "s" {
+		for group := range g.count {
+			for i := range g.members(group) {
+				fmt.Fprintf(&commands[i], " g%d", group)
+			}
 		}
 	}
 	for i, c := range g.clients {
