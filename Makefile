@@ -21,7 +21,7 @@ TEST   = go test $(if $(filter 1,$(CGO)),-race) -vet=off -shuffle=on -timeout 20
 
 # The long form of e2e/soak, with a Caddy as users build it: SOAKFLAGS='-race' is the other
 # one, SOAKFLAGS='-soak.clients=200 -soak.reloads=20' a shorter one.
-SOAK    = -soak.clients=1000 -soak.reloads=100 -soak.gap=700ms -soak.pause=500ms -soak.life=15s -soak.peers -soak.report=$(CURDIR)/bin/soak.txt
+SOAK    = -soak.clients=1000 -soak.streams=300 -soak.shared=99 -soak.reloads=100 -soak.gap=700ms -soak.pause=500ms -soak.life=15s -soak.peers -soak.report=$(CURDIR)/bin/soak.txt
 SOAKENV = $(if $(findstring -race,$(SOAKFLAGS)),,CGO_ENABLED=0 GOFLAGS='-trimpath -tags=nobadger,nomysql,nopgx')
 
 # The long form of e2e/cluster, likewise: CLUSTERFLAGS='-cluster.clients=1000 -cluster.times=1'.
@@ -47,9 +47,9 @@ test: ## run all tests with the race detector; browsers, foreign clients, xcaddy
 	cd bench && $(TEST)
 	cd examples/cluster && $(TEST)
 
-soak: ## 1,000 clients, 100 reloads, also with nginx: seven minutes; the report is bin/soak.txt
+soak: ## 1,600 clients, 100 reloads, also with nginx: seven minutes; the report is bin/soak.txt
 	@mkdir -p bin
-	cd e2e && $(SOAKENV) go test -vet=off -count=1 -v -timeout 40m -run ReloadsDropNobody ./soak $(SOAK) $(SOAKFLAGS)
+	cd e2e && $(SOAKENV) go test -vet=off -count=1 -v -timeout 40m -run 'ReloadsDropNobody|StreamsAreTold' ./soak $(SOAK) $(SOAKFLAGS)
 
 cluster: ## 3,000 clients at three nodes of which one part after the other fails: seven minutes; the report is bin/cluster.txt
 	@mkdir -p bin

@@ -47,9 +47,9 @@ func (s *streams) forget(c *gateway.Client) {
 	}
 }
 
-// end has the clients closed with 1012 before the grace period is over, when the
-// server would cut them without a word: they can come back, to the new
-// configuration.
+// end has the clients closed with 1012 before the grace period is over: they can come
+// back, to the new configuration. A server of HTTP/3 would then cut them without a
+// word; one of HTTP/2 would let them be, and nobody would wait for it any more.
 func (s *streams) end(grace time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,9 +19,11 @@ import (
 type role int
 
 const (
-	stays  role = iota // one connection for the whole run
+	mixed  role = iota // none of its own: some of each of the next three
+	stays              // one connection for the whole run
 	passes             // comes and goes, with or without a goodbye
 	breaks             // makes the logic panic with one message in a hundred
+	falls              // stays until its connection is cut, with all sockets on it
 )
 
 // atFirst is which message of a client that breaks makes the logic panic for certain: in
@@ -33,8 +37,19 @@ type load struct {
 	dialer  websocket.Dialer
 	dialing chan struct{} // a place in it is the permission to dial, so that a crowd does not time out
 	stop    chan struct{} // closed when the run is over
+	adieu   atomic.Bool   // who is closed from now on does not come back
 	first   sync.WaitGroup
 	gone    sync.WaitGroup
+}
+
+// group are clients that differ in nothing but chance.
+type group struct {
+	name  string // the first part of their names in the server's log
+	path  string
+	book  *ledger
+	dial  func(url string) (*websocket.Conn, *http.Response, error)
+	logic bool // at path there is logic that can be made to panic
+	role  role // what all are; mixed: see add
 }
 
 func newLoad(t *testing.T, url string, roots *x509.CertPool) *load {
@@ -50,44 +65,54 @@ func newLoad(t *testing.T, url string, roots *x509.CertPool) *load {
 	}
 }
 
-// add starts n clients of path. One in two stays for the whole run; of the others one in
-// five makes the logic panic if there is any.
-func (l *load) add(n int, path string, book *ledger, logic bool) {
+// over is how clients connect over HTTP/1.1.
+func (l *load) over(url string) (*websocket.Conn, *http.Response, error) {
+	return l.dialer.DialContext(context.Background(), url, nil)
+}
+
+// add starts n clients. In a mixed group one in two stays for the whole
+// run; of the others one in five makes the logic panic if there is any.
+func (l *load) add(n int, g group) {
 	for i := range n {
 		r := stays
 		switch {
+		case g.role != mixed:
+			r = g.role
 		case i%2 == 0:
-			book.stayers.Add(1)
-		case logic && i%10 == 9:
+			g.book.stayers.Add(1)
+		case g.logic && i%10 == 9:
 			r = breaks
 		default:
 			r = passes
 		}
 		l.first.Add(1)
-		l.gone.Go(func() { l.client(i, path, book, r) })
+		l.gone.Go(func() { l.client(i, g, r) })
 	}
 }
 
 // client connects again and again, until the run is over.
-func (l *load) client(i int, path string, book *ledger, r role) {
-	url := fmt.Sprintf("%s%s?user=%s-%d", l.url, path, path[1:], i)
+func (l *load) client(i int, g group, r role) {
+	url := fmt.Sprintf("%s%s?user=%s-%d", l.url, g.path, g.name, i)
 	first := sync.OnceFunc(l.first.Done)
 	defer first()
 	for nth := 0; ; nth++ {
-		ws := l.dial(url, book)
+		ws := l.dial(url, g)
 		if ws == nil {
 			return
 		}
 		first()
-		s := newSocket(ws, book, i)
+		s := newSocket(ws, g.book, i)
 		l.talk(s, r, nth == 0)
 		select {
 		case <-l.stop:
 			if r == stays && nth == 0 && websocket.IsCloseError(s.err, websocket.CloseNormalClosure) {
-				book.stayed.Add(1)
+				g.book.stayed.Add(1)
 			}
 			return
 		case <-time.After(jitter(*flagPause)): // what a client does who was closed
+		}
+		if l.adieu.Load() {
+			return
 		}
 	}
 }
@@ -130,19 +155,19 @@ func (l *load) talk(s *socket, r role, isFirst bool) {
 }
 
 // dial tries until it succeeds, and returns nil if the run is over before.
-func (l *load) dial(url string, book *ledger) *websocket.Conn {
+func (l *load) dial(url string, g group) *websocket.Conn {
 	for {
 		select {
 		case l.dialing <- struct{}{}:
 		case <-l.stop:
 			return nil
 		}
-		ws, res, err := l.dialer.DialContext(context.Background(), url, nil)
+		ws, res, err := g.dial(url)
 		<-l.dialing
 		if err == nil {
 			return ws
 		}
-		book.retry(res, err)
+		g.book.retry(res, err)
 		select {
 		case <-l.stop:
 			return nil

@@ -11,6 +11,12 @@ import (
 	"github.com/caddy-websocket/caddy-websocket/e2e/internal/e2etest"
 )
 
+// idle is how long HTTP/2 keeps a connection without sockets, and by a fault of
+// golang.org/x/net/http2 (serverConn.serve stops the timer of it before closeStream starts
+// it again) all memory of one that was lost with sockets on it. Caddy's default, five
+// minutes, is too long to wait for.
+const idle = 5 * time.Second
+
 // slowTimeout is the least write_timeout that the configurations give /slow.
 const slowTimeout = 2 * time.Second
 
@@ -65,13 +71,18 @@ func (c *configs) caddyfile(global string) string {
 	log {
 		level %s
 	}
+	servers {
+		timeouts {
+			idle %s
+		}
+	}
 	%s
 }
 https://localhost:%d {
 	bind 127.0.0.1
 	tls internal
 %s}
-`, c.level, global, c.port, c.site(c.settings))
+`, c.level, idle, global, c.port, c.site(c.settings))
 	if c.newSites {
 		fmt.Fprintf(&b, `http://localhost:%d {
 	bind 127.0.0.1

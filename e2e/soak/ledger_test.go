@@ -40,6 +40,7 @@ type ledger struct {
 
 	mu      sync.Mutex
 	why     map[string]int // guarded by mu; why connections were dropped
+	since   time.Time      // guarded by mu; when the first was
 	retried map[string]int // guarded by mu; why handshakes had to be tried again
 }
 
@@ -52,6 +53,9 @@ func (l *ledger) drop(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.why[ending(err)]++
+	if l.since.IsZero() {
+		l.since = time.Now()
+	}
 }
 
 func (l *ledger) retry(res *http.Response, err error) {

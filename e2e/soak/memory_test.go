@@ -19,6 +19,12 @@ type sample struct {
 	pss        int64 // bytes of memory of all its processes, what they share divided
 	processes  int
 	old        int // processes of configurations that have been replaced
+
+	// Servers of replaced configurations that wait for their connections to end, in the
+	// process that does the work.
+	oldH2, oldH3 int // of HTTP/1.1 and HTTP/2; of HTTP/3
+
+	profile string // of the goroutines
 }
 
 var (
@@ -46,17 +52,20 @@ func sampleCaddy(c *e2etest.Caddy) (sample, error) {
 	if err != nil {
 		return s, err
 	}
-	s.goroutines = goroutines(profile)
+	s.profile = profile
+	s.goroutines = goroutines(profile, "")
+	s.oldH2 = goroutines(profile, "net/http.(*Server).Shutdown")
+	s.oldH3 = goroutines(profile, "http3.(*Server).Shutdown")
 	s.pss = pss(c.PID())
 	return s, nil
 }
 
-// goroutines adds up a profile. certmagic keeps one for some seconds after it has written a
-// file; these are left out.
-func goroutines(profile string) int {
+// goroutines adds up those of a profile that are in a function. certmagic keeps one for some
+// seconds after it has written a file; these are left out.
+func goroutines(profile, in string) int {
 	total := 0
 	for stack := range strings.SplitSeq(profile, "\n\n") {
-		if found := goroutineCount.FindStringSubmatch(stack); found != nil && !strings.Contains(stack, "keepLockfileFresh") {
+		if found := goroutineCount.FindStringSubmatch(stack); found != nil && strings.Contains(stack, in) && !strings.Contains(stack, "keepLockfileFresh") {
 			n, _ := strconv.Atoi(found[1])
 			total += n
 		}

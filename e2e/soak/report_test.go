@@ -20,9 +20,9 @@ type column struct {
 // report is the table at the end of a run.
 func report(columns []column, notes ...string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d clients and %d that stop reading; %d CPUs, %s/%s, %s; all on loopback, clients and backend in one process\n"+
-		"\"in process\" and \"proxied\" are the two halves of one server's clients: its memory and reloads are in both columns\n\n",
-		*flagClients, *flagSlow, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+	fmt.Fprintf(&b, "%d clients over HTTP/1.1, %d over HTTP/2 and HTTP/3 each, and %d that stop reading; %d CPUs, %s/%s, %s; all on loopback, clients and backend in one process\n"+
+		"\"in process\" and \"proxied\" over HTTP/1.1, HTTP/2 and HTTP/3 are clients of one server: its memory and reloads are in all these columns\n\n",
+		*flagClients, *flagStreams, *flagSlow, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row := func(name string, value func(column) string) {
 		fmt.Fprint(w, name)
@@ -76,6 +76,9 @@ func report(columns []column, notes ...string) string {
 	row("memory, all connected: before, after reloads", func(c column) string { return two(c.full.pss, c.after.pss) })
 	row("connections after the last reload", func(c column) string { return fmt.Sprint(c.at) })
 	row("processes: old ones, all", func(c column) string { return fmt.Sprintf("%d, %d", c.after.old, c.after.processes) })
+	row("old servers: HTTP/2, HTTP/3; at the end", func(c column) string {
+		return fmt.Sprintf("%d, %d; %d, %d", c.after.oldH2, c.after.oldH3, c.gone.oldH2, c.gone.oldH3)
+	})
 	_ = w.Flush() // into memory
 	b.WriteByte('\n')
 	for _, c := range columns {

@@ -68,8 +68,26 @@ func reload(t *testing.T, caddy *e2etest.Caddy, c *configs, check func(tag strin
 
 // watcher holds a connection to the logic through the whole run.
 type watcher struct {
-	t  *testing.T
-	ws *websocket.Conn
+	t       *testing.T
+	ws      *websocket.Conn
+	answers chan string
+	err     error // why there are no more answers; written before answers is closed
+}
+
+func newWatcher(t *testing.T, ws *websocket.Conn) *watcher {
+	w := &watcher{t: t, ws: ws, answers: make(chan string)}
+	go func() { // all the time, since pings want their answers
+		defer close(w.answers)
+		for {
+			_, answer, err := ws.ReadMessage()
+			if err != nil {
+				w.err = err
+				return
+			}
+			w.answers <- string(answer)
+		}
+	}()
+	return w
 }
 
 func (w *watcher) ask(question string) string {
@@ -77,12 +95,16 @@ func (w *watcher) ask(question string) string {
 	if err := w.ws.WriteMessage(websocket.TextMessage, []byte(question)); err != nil {
 		w.t.Fatalf("asking for %s: %v", question, err)
 	}
-	_ = w.ws.SetReadDeadline(time.Now().Add(patience))
-	_, answer, err := w.ws.ReadMessage()
-	if err != nil {
-		w.t.Fatalf("waiting for %s: %v", question, err)
+	select {
+	case answer, ok := <-w.answers:
+		if !ok {
+			w.t.Fatalf("waiting for %s: %v", question, w.err)
+		}
+		return answer
+	case <-time.After(patience):
+		w.t.Fatalf("no answer to %s within %s", question, patience)
 	}
-	return string(answer)
+	return ""
 }
 
 // counts asks the logic how many clients it has seen come and go; the watcher itself is
@@ -107,15 +129,16 @@ func eventually(t *testing.T, check func() string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Errorf("%s, %s after the last client has gone", wrong, patience)
+			t.Errorf("%s: still so after %s", wrong, patience)
 			return
 		}
 	}
 }
 
 // comings counts the log's lines of clients that came and went, the latter by who they
-// were (the part of the user's name before the dash) and with which code they ended.
-func comings(caddy *e2etest.Caddy) (connected, gone int, codes map[string]map[int]int64) {
+// were (the part of the user's name before the dash) and with which code they ended; and of
+// those who went before their handshake was over.
+func comings(caddy *e2etest.Caddy) (connected, gone int, codes map[string]map[int]int64, lost int64) {
 	codes = make(map[string]map[int]int64)
 	for _, entry := range caddy.Log() {
 		switch entry["msg"] {
@@ -129,7 +152,9 @@ func comings(caddy *e2etest.Caddy) (connected, gone int, codes map[string]map[in
 				codes[who] = make(map[int]int64)
 			}
 			codes[who][int(code)]++
+		case "client lost during the handshake":
+			lost++
 		}
 	}
-	return connected, gone, codes
+	return connected, gone, codes, lost
 }

@@ -30,7 +30,7 @@ const flood = "flood 1024 16384"
 //     write_timeout, and what it finds then ends without a close frame.
 func (s *slow) add(l *load, n int, within time.Duration) {
 	s.ends = make(map[string]int)
-	book := newLedger() // whose handshakes these are is of no interest
+	g := group{book: newLedger(), dial: l.over} // whose handshakes these are is of no interest
 	for i := range n {
 		s.gone.Go(func() {
 			time.Sleep(within * time.Duration(i) / time.Duration(n))
@@ -38,7 +38,7 @@ func (s *slow) add(l *load, n int, within time.Duration) {
 			if i%2 == 1 {
 				path, pause, want = "/slow", slowTimeout+4*time.Second, "cut"
 			}
-			got := s.sit(l, fmt.Sprintf("%s%s?user=slow-%d", l.url, path, i), pause, book)
+			got := s.sit(l, fmt.Sprintf("%s%s?user=slow-%d", l.url, path, i), pause, g)
 			if got != want {
 				got = fmt.Sprintf("%s on %s, want %s", got, path, want)
 				l.t.Errorf("a client that stopped reading was %s", got)
@@ -51,8 +51,8 @@ func (s *slow) add(l *load, n int, within time.Duration) {
 }
 
 // sit asks for the flood, does not read for the pause, and then reads to the end.
-func (s *slow) sit(l *load, url string, pause time.Duration, book *ledger) string {
-	ws := l.dial(url, book)
+func (s *slow) sit(l *load, url string, pause time.Duration, g group) string {
+	ws := l.dial(url, g)
 	if ws == nil {
 		return "not there in time"
 	}

@@ -35,34 +35,45 @@ func soakOurs(t *testing.T) (columns []column, notes []string) {
 	t.Helper()
 	back := startBackend(t)
 	c := newConfigs(t, inCaddy(back.addr))
-	caddy := e2etest.StartProgram(t, e2etest.Program(t, "./internal/trialcaddy"), t.TempDir(), c.caddyfile(""))
-	url := fmt.Sprintf("wss://localhost:%d", c.port)
-	warm := &watcher{t, caddy.Dial(url+"/trial?user=watcher-0", nil)} // what is made once, at the first handshake, is no leak
-	warm.ask("tag")
-	_ = warm.ws.Close()
+	caddy := e2etest.StartProgram(t, e2etest.Program(t, "./internal/trialcaddy"), t.TempDir(), c.caddyfile(""), withHTTP2)
+	site := fmt.Sprintf("localhost:%d", c.port)
+	url := "wss://" + site
+	warmUp(t, caddy, site)
 
 	var s samples
 	s.before = settled(t, caddy)
 	l := newLoad(t, url, caddy.CertPool())
 	logic, proxied := newLedger(), newLedger()
-	l.add(*flagClients/2, "/trial", logic, true)
-	l.add(*flagClients-*flagClients/2, "/proxied", proxied, false)
+	l.add(*flagClients/2, group{name: "trial", path: "/trial", book: logic, dial: l.over, logic: true})
+	l.add(*flagClients-*flagClients/2, group{name: "proxied", path: "/proxied", book: proxied, dial: l.over})
+	books := []*ledger{logic, proxied}
+	var crowds []*crowd
+	if *flagStreams > 0 {
+		crowds = []*crowd{newCrowd(l, caddy, "HTTP/2", site, *flagStreams), newCrowd(l, caddy, "HTTP/3", site, *flagStreams)}
+		books = append(books, crowds[0].book, crowds[1].book)
+	}
 	l.first.Wait()
 	s.full = mustSample(t, caddy)
 
 	var sleepers slow
 	sleepers.add(l, *flagSlow, time.Duration(*flagReloads)**flagGap/2)
-	watch := &watcher{t, caddy.Dial(url+"/trial?user=watcher-1", nil)}
+	watch := newWatcher(t, caddy.Dial(url+"/trial?user=watcher-1", nil))
 	s.reloads = reload(t, caddy, c, func(tag string) {
 		if got := watch.ask("tag"); got != tag {
 			t.Errorf("the logic's tag is %q, want %q: that of the last configuration that was not refused", got, tag)
 		}
 	})
 	sleepers.gone.Wait() // what the server holds for them is no part of what it keeps
+	for _, c := range crowds {
+		c.quiet()
+	}
 	time.Sleep(settling)
-	s.at = l.connected(logic, proxied)
+	s.at = l.connected(books...)
 	s.after = mustSample(t, caddy)
 	l.finish()
+	for _, c := range crowds {
+		c.close()
+	}
 	if err := caddy.Load(c.first()); err != nil { // so that the end compares with the start
 		t.Fatal(err)
 	}
@@ -79,8 +90,9 @@ func soakOurs(t *testing.T) (columns []column, notes []string) {
 	_ = watch.ws.Close()
 	connected, gone := 0, 0
 	var codes map[string]map[int]int64
+	var lost int64
 	eventually(t, func() string {
-		if connected, gone, codes = comings(caddy); connected != gone {
+		if connected, gone, codes, lost = comings(caddy); connected != gone {
 			return fmt.Sprintf("the log has %d lines of clients connected and %d of clients gone", connected, gone)
 		}
 		return ""
@@ -95,28 +107,65 @@ func soakOurs(t *testing.T) (columns []column, notes []string) {
 		if s.gone = mustSample(t, caddy); s.gone.goroutines > s.before.goroutines {
 			return fmt.Sprintf("%d goroutines, %d before the first client came", s.gone.goroutines, s.before.goroutines)
 		}
+		if most := s.before.heap + s.before.heap/10 + 5<<20; s.gone.heap > most {
+			return fmt.Sprintf("the heap has %d bytes and had %d before the first client came (want 10 %% and 5 MiB more at most)", s.gone.heap, s.before.heap)
+		}
 		return ""
 	})
 
-	wantNothingLost(t, "/trial", logic, codes["trial"])
-	wantNothingLost(t, "/proxied", proxied, codes["proxied"])
-	if panics == 0 || panics != logic.failed.Load() {
-		t.Errorf("the logic panicked %d times and %d clients saw 1011, want as many", panics, logic.failed.Load())
+	if s.gone.goroutines > s.before.goroutines {
+		t.Logf("the goroutines that are left:\n%s", s.gone.profile)
 	}
-	if most := s.before.heap + s.before.heap/10 + 5<<20; s.gone.heap > most {
-		t.Errorf("the heap has %d bytes after the last client has gone and had %d before the first came: want 10 %% and 5 MiB more at most",
-			s.gone.heap, s.before.heap)
+
+	columns = []column{{"in process", logic, s}, {"proxied", proxied, s}}
+	for i, name := range []string{"trial", "proxied"} {
+		c := columns[i]
+		wantNothingLost(t, c.name, c.book, codes[name], 0)
+		if worst := time.Duration(c.book.latencies.worst.Load()); worst > *flagWorst {
+			t.Errorf("%s: an answer took %s", c.name, worst)
+		}
 	}
-	return []column{{"in process", logic, s}, {"proxied", proxied, s}}, []string{
-		"clients that stop reading: " + sleepers.String(),
+	failed := logic.failed.Load()
+	for _, c := range crowds {
+		wantNothingLost(t, c.proto, c.book, codes[c.name()], lost)
+		failed += c.book.failed.Load()
+		columns = append(columns, column{c.proto, c.book, s})
+		notes = append(notes, c.String())
+	}
+	if panics == 0 || panics != failed {
+		t.Errorf("the logic panicked %d times and %d clients saw 1011, want as many", panics, failed)
+	}
+	return columns, append(notes,
+		"clients that stop reading: "+sleepers.String(),
 		fmt.Sprintf("OnConnect %d, OnClose %d, panics %d; log lines: %d connected, %d gone; backend: %d opened, %d closed",
 			opens, opens, panics, connected, gone, back.opens.Load(), back.closes.Load()),
+	)
+}
+
+// warmUp has a client over each protocol come and go: what a server makes once, at the
+// first handshake, is no leak.
+func warmUp(t *testing.T, caddy *e2etest.Caddy, site string) {
+	t.Helper()
+	url := "wss://" + site + "/trial?user=watcher-0"
+	ws := caddy.Dial(url, nil)
+	newWatcher(t, ws).ask("tag")
+	_ = ws.Close()
+	for _, proto := range []string{"HTTP/2", "HTTP/3"} {
+		lines := newLines(t, caddy, proto, site, 1)
+		ws, _, err := lines.dial(url)
+		if err != nil {
+			t.Fatalf("over %s: %v", proto, err)
+		}
+		newWatcher(t, ws).ask("tag")
+		_ = ws.Close()
+		lines.close()
 	}
 }
 
 // wantNothingLost compares what the clients have seen with what was promised, and with
-// the codes of the server's log.
-func wantNothingLost(t *testing.T, name string, book *ledger, logged map[int]int64) {
+// the codes of the server's log. A client that is cut when it has just seen the answer of
+// its handshake may for the server be lost during that: so many may be.
+func wantNothingLost(t *testing.T, name string, book *ledger, logged map[int]int64, early int64) {
 	t.Helper()
 	why, _, _ := book.tallies()
 	if n := book.dropped.Load(); n > 0 {
@@ -132,11 +181,11 @@ func wantNothingLost(t *testing.T, name string, book *ledger, logged map[int]int
 	if stayed, all := book.stayed.Load(), book.stayers.Load(); stayed != all {
 		t.Errorf("%s: %d of %d clients kept their connection through all reloads", name, stayed, all)
 	}
-	if worst := time.Duration(book.latencies.worst.Load()); worst > *flagWorst {
-		t.Errorf("%s: an answer took %s", name, worst)
-	}
 	want := map[int]int64{1000: book.bye.Load(), 1006: book.aborted.Load(), 1011: book.failed.Load()}
 	for code, n := range logged {
+		if code == 1006 && n < want[code] && n >= want[code]-early {
+			continue
+		}
 		if want[code] != n {
 			t.Errorf("%s: the log has %d clients that ended with %d, the clients count %d", name, n, code, want[code])
 		}
@@ -153,7 +202,7 @@ func soakCaddy(t *testing.T, name, option string) column {
 	book := newLedger()
 	l := newLoad(t, fmt.Sprintf("wss://localhost:%d", c.port), caddy.CertPool())
 	s := samples{before: settled(t, caddy)}
-	l.add(*flagClients, "/proxied", book, false)
+	l.add(*flagClients, group{name: "proxied", path: "/proxied", book: book, dial: l.over})
 	l.first.Wait()
 	s.full = mustSample(t, caddy)
 	s.reloads = reload(t, caddy, c, func(string) {})
@@ -177,7 +226,7 @@ func soakNginx(t *testing.T) column {
 	book := newLedger()
 	l := newLoad(t, "wss://"+n.addr, n.roots)
 	s := samples{before: n.sample()}
-	l.add(*flagClients, "/proxied", book, false)
+	l.add(*flagClients, group{name: "proxied", path: "/proxied", book: book, dial: l.over})
 	l.first.Wait()
 	s.full = n.sample()
 	start := time.Now()

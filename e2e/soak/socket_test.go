@@ -108,12 +108,17 @@ func (s *socket) fail() {
 	s.expect(websocket.CloseInternalServerErr, &s.book.failed)
 }
 
-// abort resets the connection, as a phone does that loses its network.
+// abort resets the connection, as a phone does that loses its network; or the stream, as
+// a browser does whose page is gone.
 func (s *socket) abort() {
-	if tcp, ok := s.ws.NetConn().(*tls.Conn).NetConn().(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-		_ = tcp.Close()
+	conn := s.ws.NetConn()
+	if overTLS, ok := conn.(*tls.Conn); ok {
+		conn = overTLS.NetConn()
 	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
 	<-s.ended
 	if !errors.Is(s.err, net.ErrClosed) { // somebody else was faster
 		s.dropped()
@@ -136,10 +141,22 @@ func (s *socket) expect(code int, count interface{ Add(delta int64) int64 }) {
 	_ = s.ws.Close()
 }
 
-// dropped counts a connection that has ended against the will of its client.
+// wasCut tells whether the connection has ended with the line that it was on.
+func (s *socket) wasCut() bool {
+	stream, ok := s.ws.NetConn().(*streamConn)
+	return ok && stream.line.cut.Load() && ending(s.err) == "ended without a close frame"
+}
+
+// dropped counts a connection that has ended against the will of its client, unless it
+// was the client's own network.
 func (s *socket) dropped() {
 	_ = s.ws.Close()
 	<-s.ended
+	if s.wasCut() {
+		s.book.aborted.Add(1)
+		s.book.abandoned.Add(int64(len(s.waiting)))
+		return
+	}
 	s.book.drop(s.err)
 	s.book.lost.Add(int64(len(s.waiting)))
 }
