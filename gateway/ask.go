@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,6 +49,14 @@ type drainQuery struct {
 type response struct {
 	Error  string          `json:"error,omitempty"`
 	Result json.RawMessage `json:"result,omitempty"`
+}
+
+// failure returns what a node has answered instead of a result, or nil.
+func (r response) failure(node string) error {
+	if r.Error == "" {
+		return nil
+	}
+	return fmt.Errorf("node %s: %s", node, r.Error)
 }
 
 // asks are questions that wait for answers.
@@ -153,11 +160,8 @@ func (c *cluster) ask(ctx context.Context, of asked, kind envelopeKind, body fun
 	if len(of.nodes) == 0 {
 		return nil, of.missing, nil
 	}
-	if _, bounded := ctx.Deadline(); !bounded {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, AnswerTimeout)
-		defer cancel()
-	}
+	ctx, cancel := within(ctx, AnswerTimeout)
+	defer cancel()
 	id, q := c.asks.begin(of.nodes)
 	b, err := body(id)
 	if err == nil {
@@ -173,6 +177,14 @@ func (c *cluster) ask(ctx context.Context, of asked, kind envelopeKind, body fun
 	return answers, slices.Sorted(slices.Values(slices.Concat(missing, of.missing))), err
 }
 
+// within returns ctx, which ends after d if it has no deadline of its own.
+func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if _, bounded := ctx.Deadline(); bounded {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, d)
+}
+
 // put publishes a question and waits for the answers.
 func (c *cluster) put(ctx context.Context, of asked, q question) (map[string]response, []string, error) {
 	answers, missing, err := c.ask(ctx, of, kindQuestion, q.encode)
@@ -183,10 +195,7 @@ func (c *cluster) put(ctx context.Context, of asked, q question) (map[string]res
 }
 
 // encode writes the body of a question.
-func (q question) encode(id uint64) ([]byte, error) {
-	raw, err := json.Marshal(q)
-	return append(binary.AppendUvarint(nil, id), raw...), err
-}
+func (q question) encode(id uint64) ([]byte, error) { return appendJSON(id, q) }
 
 // inquire asks a question and decodes the answers. A node that has none to give is missing
 // like one that is silent: what others have said counts all the same.
@@ -217,12 +226,9 @@ func inquire[T any](ctx context.Context, c *cluster, of asked, q question) (resu
 
 // answered takes an answer to a question of ours.
 func (c *cluster) answered(p *peer, body []byte) error {
-	id, raw, err := cutUvarint(body)
-	if err != nil {
-		return err
-	}
 	var a response
-	if err := json.Unmarshal(raw, &a); err != nil {
+	id, err := parseJSON(body, &a)
+	if err != nil {
 		return fmt.Errorf("decoding an answer: %w", err)
 	}
 	c.asks.take(id, p.id, a)
@@ -232,12 +238,9 @@ func (c *cluster) answered(p *peer, body []byte) error {
 // questioned answers a question, in a goroutine of its own: a list of a hundred thousand
 // clients takes a moment, and messages behind it should not wait.
 func (c *cluster) questioned(p *peer, body []byte) error {
-	id, raw, err := cutUvarint(body)
-	if err != nil {
-		return err
-	}
 	var q question
-	if err := json.Unmarshal(raw, &q); err != nil {
+	id, err := parseJSON(body, &q)
+	if err != nil {
 		return fmt.Errorf("decoding a question: %w", err)
 	}
 	if q.Ping {
@@ -270,11 +273,11 @@ func (c *cluster) answer(node string, id uint64, result any, err error) {
 			a.Error = fmt.Sprintf("encoding the answer: %v", err)
 		}
 	}
-	raw, err := json.Marshal(a)
+	body, err := appendJSON(id, a)
 	if err != nil {
 		return // cannot happen: a message is text, a result valid JSON
 	}
-	c.tell(kindAnswer, append(binary.AppendUvarint(nil, id), raw...), subjectNode+node)
+	c.tell(kindAnswer, body, subjectNode+node)
 }
 
 // answer answers a question about this node.

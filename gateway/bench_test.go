@@ -217,7 +217,7 @@ func BenchmarkJoinAndLeave(b *testing.B) {
 			var next atomic.Int64
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
-				c := t.e.newClient(Identity{}) // that never connects
+				c := t.e.newClient(&http.Request{ProtoMajor: 1}, Identity{}) // that never connects
 				for pb.Next() {
 					name := names[next.Add(1)%int64(groups)]
 					if err := c.Join(name); err != nil {
@@ -237,7 +237,7 @@ func BenchmarkSweep(b *testing.B) {
 	const clients = 100_000
 	t := newBench(b, EndpointOptions{PingInterval: time.Hour})
 	for range clients {
-		c := t.e.newClient(Identity{})
+		c := t.e.newClient(&http.Request{ProtoMajor: 1}, Identity{})
 		c.wire.readAt.Store(c.now())
 		c.open.Store(true)
 		t.g.registry.add(c)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -114,9 +115,18 @@ func (c *Client) ConnectedAt() time.Time { return c.connectedAt }
 // generation that is in force now.
 func (c *Client) Gateway() *Gateway { return c.slot.current.Load().gen.g }
 
-// about returns what log lines say of the client, and then more.
+// identity is what log lines say of the client.
+func (c *Client) identity() [4]slog.Attr {
+	return [...]slog.Attr{
+		slog.String("client", c.id), slog.String("client_ip", c.ip),
+		slog.String("endpoint", c.slot.name), slog.String("user", c.User()),
+	}
+}
+
+// about returns the identity, and then more, for a slog.Logger.
 func (c *Client) about(more ...any) []any {
-	return append([]any{"client", c.id, "client_ip", c.ip, "endpoint", c.slot.name, "user", c.User()}, more...)
+	id := c.identity()
+	return append([]any{id[0], id[1], id[2], id[3]}, more...)
 }
 
 // Session returns the client's key-value data.

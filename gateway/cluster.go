@@ -1,13 +1,9 @@
 package gateway
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // cluster is a gateway's part in what nodes do together. Without a broker it costs one
@@ -50,18 +46,6 @@ type cluster struct {
 	lost                                atomic.Int64 // of missed, what the log has not been told
 	full                                atomic.Int64 // when the log was last told that too much waits; 0 before
 }
-
-// attached is a link to a broker.
-type attached struct {
-	c      *cluster
-	broker Broker
-	link   Link
-	downAt atomic.Int64 // when it went down, 0 while it is up
-	why    atomic.Pointer[error]
-	logged atomic.Bool // the log says that it is down
-}
-
-func (a *attached) up() bool { return a.downAt.Load() == 0 }
 
 // Subjects. Slots have slotSubject.
 const (
@@ -168,18 +152,6 @@ func (c *cluster) setCurrent(a *attached) {
 	}
 }
 
-// settle waits a moment until what was subscribed to is in force.
-func (a *attached) settle() {
-	const moment = 2 * time.Second
-	done := make(chan struct{})
-	a.link.Flush(func(error) { close(done) })
-	select {
-	case <-done:
-	case <-time.After(moment):
-	case <-a.c.s.ctx.Done():
-	}
-}
-
 // end says goodbye and leaves the broker. Nothing is sent from then on.
 func (c *cluster) end() {
 	c.using.Lock()
@@ -199,125 +171,6 @@ func (c *cluster) end() {
 	}
 	clear(c.peers)
 	c.others.Store(0)
-}
-
-// alone tells whether there is nobody to tell anything: no broker, or no other node on
-// one that can be reached.
-func (c *cluster) alone() bool {
-	a := c.current.Load()
-	return a == nil || a.up() && c.others.Load() == 0
-}
-
-// publish sends a message on each of the subjects. The error wraps ErrLocalOnly.
-func (c *cluster) publish(kind envelopeKind, body []byte, subjects ...string) error {
-	c.sending.Lock()
-	defer c.sending.Unlock()
-	a := c.current.Load()
-	if a == nil {
-		return fmt.Errorf("%w: %w", ErrLocalOnly, ErrLinkDown)
-	}
-	var failed error
-	for _, subject := range subjects {
-		if err := c.publishOn(a.link, subject, kind, body); err != nil && failed == nil {
-			failed = err
-		}
-	}
-	if failed != nil {
-		c.reportUnsent(failed)
-		return fmt.Errorf("%w: %w", ErrLocalOnly, failed)
-	}
-	return nil
-}
-
-// publishOn publishes a message, in parts if it is long. The caller holds sending.
-func (c *cluster) publishOn(l Link, subject string, kind envelopeKind, body []byte) (err error) {
-	defer func() {
-		if err != nil {
-			c.unsent.Add(1)
-			return
-		}
-		c.published.Add(1)
-	}()
-	size := l.MaxSize()
-	if maxHeader+len(body) <= size {
-		c.number++
-		c.buf = appendHeader(c.buf[:0], kind, c.s.node, c.number)
-		c.buf = append(c.buf, body...)
-		return l.Publish(subject, c.buf)
-	}
-	if len(body) >= maxAssembled {
-		return fmt.Errorf("%d bytes: allowed are %d", len(body), maxAssembled-1)
-	}
-	whole := append([]byte{byte(kind)}, body...)
-	parts := cut(whole, size)
-	for i, chunk := range parts {
-		c.number++
-		c.buf = appendHeader(c.buf[:0], kindPart, c.s.node, c.number)
-		c.buf = appendPart(c.buf, i, len(parts), chunk)
-		if err := l.Publish(subject, c.buf); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// reportUnsent says that more is to be sent than the broker takes, once in a while. That it
-// cannot be reached is said by Down.
-func (c *cluster) reportUnsent(err error) {
-	if errors.Is(err, ErrLinkDown) {
-		return
-	}
-	const often = 10 * time.Second
-	now, last := c.s.now(), c.full.Load()
-	if last != 0 && time.Duration(now-last) < often || !c.full.CompareAndSwap(last, now) {
-		return
-	}
-	c.s.log.Load().Warn("messages to other nodes are not sent", "error", err, "unsent", c.unsent.Load())
-}
-
-// tell publishes what nobody waits for the result of.
-func (c *cluster) tell(kind envelopeKind, body []byte, subject string) {
-	_ = c.publish(kind, body, subject) // it is counted
-}
-
-// greeting is what a node says of itself.
-type greeting struct {
-	Host    string `json:"host,omitempty"`
-	Clients int    `json:"clients"`
-	Ask     bool   `json:"ask,omitempty"` // whoever hears it is to greet back
-}
-
-var machineName = sync.OnceValue(func() string {
-	name, _ := os.Hostname() // it is for people to read
-	return name
-})
-
-func (c *cluster) greet(ask bool, subject string) {
-	body, err := json.Marshal(greeting{Host: machineName(), Clients: c.s.registry.clients.size(), Ask: ask})
-	if err != nil {
-		return // cannot happen
-	}
-	c.tell(kindHello, body, subject)
-}
-
-// Receive handles what another node has sent.
-func (a *attached) Receive(data []byte) {
-	c := a.c
-	c.receiving.Lock()
-	defer c.receiving.Unlock()
-	defer c.s.recovered("broker")
-	e, err := parseEnvelope(data)
-	switch {
-	case err != nil:
-		c.misunderstood(e.node, err)
-		return
-	case e.node == c.s.node:
-		return
-	}
-	if p := c.heard(e); p != nil && c.due(a, p, e) {
-		c.take(p, e)
-		c.release(p)
-	}
 }
 
 // take handles a message whose turn has come. The caller holds receiving.
@@ -375,47 +228,6 @@ func (c *cluster) obey(p *peer, body []byte) error {
 		c.answer(p.id, ask, Reach{Clients: n}, err)
 	}
 	return nil
-}
-
-// Up is told by the link.
-func (a *attached) Up() {
-	c := a.c
-	c.mu.Lock()
-	for _, p := range c.peers {
-		p.seen = c.s.now() // nobody could be heard
-	}
-	c.mu.Unlock()
-	since := a.downAt.Swap(0)
-	if a.logged.Swap(false) {
-		c.s.log.Load().Info("the broker can be reached: this node is no longer on its own",
-			"gateway", c.s.name, "after", time.Duration(c.s.now()-since).Round(time.Millisecond))
-	}
-	if c.current.Load() == a {
-		c.greet(true, subjectAll)
-	}
-}
-
-// Down is told by the link. The log is told by tick: a connection that is just being made is
-// not worth a line.
-func (a *attached) Down(why error) {
-	a.why.Store(&why)
-	a.downAt.CompareAndSwap(0, a.c.s.now())
-}
-
-// logDown says, once, that the link has been down for a moment.
-func (a *attached) logDown(now int64) {
-	const moment = time.Second
-	since := a.downAt.Load()
-	if since == 0 || time.Duration(now-since) < moment || a.logged.Swap(true) {
-		return
-	}
-	a.c.s.log.Load().Warn("the broker cannot be reached: this node is on its own", "gateway", a.c.s.name, "error", *a.why.Load())
-}
-
-// Missed is told by the link.
-func (a *attached) Missed(n int) {
-	a.c.missed.Add(int64(n))
-	a.c.lost.Add(int64(n))
 }
 
 // misunderstood counts a message that nothing could be made of.

@@ -79,6 +79,22 @@ func cutUvarint(b []byte) (uint64, []byte, error) {
 	return v, b[n:], nil
 }
 
+// appendJSON writes the body of what belongs to a question or a watch: a uvarint, which;
+// JSON.
+func appendJSON(id uint64, v any) ([]byte, error) {
+	raw, err := json.Marshal(v)
+	return append(binary.AppendUvarint(nil, id), raw...), err
+}
+
+// parseJSON is the reverse of appendJSON.
+func parseJSON(b []byte, v any) (id uint64, err error) {
+	id, raw, err := cutUvarint(b)
+	if err != nil {
+		return 0, err
+	}
+	return id, json.Unmarshal(raw, v)
+}
+
 // appendCommand writes the body of a command: whose answer is waited for, or 0; the type
 // of the message that it sends, or 0. If it sends one: the target, the message. If not:
 // the command as JSON.

@@ -38,8 +38,7 @@ func (e *Endpoint) pass(w http.ResponseWriter, r *http.Request, id Identity, pas
 	if err != nil {
 		return nil, err
 	}
-	c := live.newClient(id)
-	c.proto = proto(r)
+	c := live.newClient(r, id)
 	c.forwarded = true
 	if err := live.admit(c, id); err != nil {
 		return nil, err

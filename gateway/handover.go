@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"maps"
 	"slices"
 	"time"
@@ -49,8 +48,7 @@ const (
 
 // move says on a new link where the old one ends. The caller holds sending.
 func (c *cluster) move(from, to Link) {
-	body, err := json.Marshal(greeting{Host: machineName(), Clients: c.s.registry.clients.size()})
-	if err != nil || c.publishOn(from, subjectAll, kindHello, body) != nil {
+	if c.publishOn(from, subjectAll, kindHello, c.greeting(false)) != nil {
 		return // what was sent there before is lost or has come
 	}
 	_ = c.publishOn(to, subjectAll, kindMoved, binary.AppendUvarint(nil, c.number)) // it is counted

@@ -84,8 +84,7 @@ func (e *Endpoint) accept(w http.ResponseWriter, r *http.Request, id Identity) (
 		return nil, err
 	}
 	answer.extensions = live.extensions(r)
-	c := live.newClient(id)
-	c.proto = proto(r)
+	c := live.newClient(r, id)
 	answer.subprotocol = live.subprotocol(r)
 	c.subprotocol = answer.subprotocol
 	c.deflate = answer.extensions != ""
@@ -176,11 +175,11 @@ func (e *Endpoint) inForce(ctx context.Context) (*Endpoint, error) {
 }
 
 // newClient makes the client that a handshake is about.
-func (e *Endpoint) newClient(id Identity) *Client {
+func (e *Endpoint) newClient(r *http.Request, id Identity) *Client {
 	s := e.gen.g.shared
 	c := &Client{
 		shared: s, id: newClientID(s.node), ip: id.RealIP, slot: e.slot,
-		connectedAt: time.Now(),
+		connectedAt: time.Now(), proto: proto(r),
 	}
 	c.wire.client, c.queue.owner, c.queue.least = c, c, leastWeight
 	return c

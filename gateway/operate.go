@@ -27,18 +27,15 @@ func (g *Gateway) AllStats(ctx context.Context, nodes []string, endpoints ...str
 	return all, missing, err
 }
 
-// DrainNode is Drain of a node, for a minute if ctx has no deadline. The error is that of Drain, ErrUnknownNode or ErrNoAnswer;
-// of another node it does not wrap what it wraps there.
+// DrainNode is Drain of a node, for a minute if ctx has no deadline. The error is that of
+// Drain, ErrUnknownNode or ErrNoAnswer; of another node it does not wrap what it wraps
+// there.
 func (g *Gateway) DrainNode(ctx context.Context, node string, restart bool) error {
 	if node == g.node {
 		return g.Drain(ctx, restart)
 	}
-	if _, bounded := ctx.Deadline(); !bounded {
-		const enough = time.Minute
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, enough)
-		defer cancel()
-	}
+	ctx, cancel := within(ctx, time.Minute)
+	defer cancel()
 	by, _ := ctx.Deadline()
 	const onTheWay = 100 * time.Millisecond // so that its answer still counts
 	return g.operate(ctx, node, question{Drain: &drainQuery{Restart: restart, Timeout: max(time.Until(by)-onTheWay, 0)}})
@@ -60,13 +57,11 @@ func (g *Gateway) operate(ctx context.Context, node string, q question) error {
 		return fmt.Errorf("%w: %s", ErrUnknownNode, node)
 	}
 	answers, missing, err := g.cluster.put(ctx, of, q)
-	switch why := answers[node].Error; {
+	switch {
 	case err != nil:
 		return err
 	case len(missing) > 0:
 		return fmt.Errorf("%w: %s", ErrNoAnswer, node)
-	case why != "":
-		return fmt.Errorf("node %s: %s", node, why)
 	}
-	return nil
+	return answers[node].failure(node)
 }

@@ -146,12 +146,10 @@ func (c *cluster) concerned(to *Target) []string {
 // sum adds up what nodes have reached or found.
 func sum(answers map[string]response) (Reach, error) {
 	var total Reach
-	var errs []error
+	errs := make([]error, 0, len(answers))
 	for _, node := range slices.Sorted(maps.Keys(answers)) {
 		a := answers[node]
-		if a.Error != "" {
-			errs = append(errs, fmt.Errorf("node %s: %s", node, a.Error))
-		}
+		errs = append(errs, a.failure(node))
 		var r Reach
 		if err := json.Unmarshal(a.Result, &r); err == nil { // it has none if all went wrong
 			total.Clients += r.Clients
@@ -166,11 +164,8 @@ func (c *cluster) settle(ctx context.Context) error {
 	if a == nil {
 		return nil
 	}
-	if _, bounded := ctx.Deadline(); !bounded {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, AnswerTimeout)
-		defer cancel()
-	}
+	ctx, cancel := within(ctx, AnswerTimeout)
+	defer cancel()
 	flushed := make(chan error, 1)
 	a.link.Flush(func(err error) { flushed <- err })
 	select {

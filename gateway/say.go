@@ -35,8 +35,8 @@ func (c *Client) say(at *place, level slog.Level, message string, more ...slog.A
 		return
 	}
 	line := slog.NewRecord(time.Now(), level, message, at.here())
-	line.AddAttrs(slog.String("client", c.id), slog.String("client_ip", c.ip),
-		slog.String("endpoint", c.slot.name), slog.String("user", c.User()))
+	id := c.identity()
+	line.AddAttrs(id[:]...)
 	line.AddAttrs(more...)
 	_ = h.Handle(ctx, line) // a Logger has nobody to tell either
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -182,22 +181,19 @@ func (c *cluster) report(key watchKey, t *theirWatch) {
 			}
 		}
 		r.Missed = t.watcher.Missed()
-		raw, err := json.Marshal(r)
+		body, err := appendJSON(key.id, r)
 		if err != nil {
 			continue // cannot happen
 		}
-		c.tell(kindReport, append(binary.AppendUvarint(nil, key.id), raw...), subjectNode+key.node)
+		c.tell(kindReport, body, subjectNode+key.node)
 	}
 }
 
 // reported takes what has happened elsewhere.
 func (c *cluster) reported(_ *peer, body []byte) error {
-	id, raw, err := cutUvarint(body)
-	if err != nil {
-		return err
-	}
 	var r watchReport
-	if err := json.Unmarshal(raw, &r); err != nil {
+	id, err := parseJSON(body, &r)
+	if err != nil {
 		return fmt.Errorf("decoding what has happened: %w", err)
 	}
 	c.mu.Lock()
