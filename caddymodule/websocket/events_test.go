@@ -262,9 +262,16 @@ func TestReloadsLoseAndRepeatNoEvent(t *testing.T) {
 					return
 				default:
 				}
-				c := s.dial("ws:/ws")
+				c, ok := s.dialInStorm("ws:/ws")
+				if !ok {
+					return
+				}
+				if c == nil {
+					continue
+				}
 				c.ask("tom", "tom")
 				c.leave(4000, "")
+				_ = c.Close()
 			}
 		})
 	}

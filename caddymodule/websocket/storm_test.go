@@ -216,23 +216,34 @@ func (w *storm) stays(url string) (sent *atomic.Int64) {
 	return sent
 }
 
+// dialInStorm dials while configurations fail, too: a handshake that came to such a
+// one is refused with 503, and there is no client then. Whatever else is wrong fails
+// the test.
+func (s *server) dialInStorm(url string) (c *client, ok bool) {
+	conn, resp, err := s.tryDial(connection{}, url, nil)
+	switch {
+	case err == nil:
+		return &client{conn, s.t, resp}, true
+	case resp != nil && resp.StatusCode == http.StatusServiceUnavailable:
+		return nil, true
+	}
+	s.t.Errorf("connecting to %s: %v %s, want 101 or 503", url, err, body(resp))
+	return nil, false
+}
+
 // comesAndGoes connects, asks and disconnects, politely or not.
 func (w *storm) comesAndGoes(url string) (connected *atomic.Int64) {
 	proxied := strings.HasSuffix(url, "proxied")
 	connected = new(atomic.Int64)
 	w.during(func() bool {
 		judge := w.since()
-		conn, resp, err := w.tryDial(connection{}, url, nil)
-		if err != nil {
-			if resp == nil || resp.StatusCode != http.StatusServiceUnavailable {
-				w.t.Errorf("connecting to %s: %v %s, want 101 or 503", url, err, body(resp))
-				return false
-			}
-			return true
+		conn, ok := w.dialInStorm(url)
+		if conn == nil {
+			return ok
 		}
 		defer conn.Close()
 		if !proxied {
-			judge("a handshake at "+url, resp.Header.Get("X-Logic"))
+			judge("a handshake at "+url, conn.resp.Header.Get("X-Logic"))
 		}
 		if n := connected.Add(1); n%3 == 0 {
 			return true
