@@ -86,7 +86,8 @@ func startWith(t testing.TB, globals, sites string) *server {
 // caddyfile returns a whole Caddyfile: HTTP and HTTPS in sites stand for the
 // addresses that are reserved. Certificates are made when they are first asked
 // for: where Caddy gets them in the background while it starts, it has a data
-// race of its own (caddytls.TLS.Start against its onEvent, 2.11.9).
+// race of its own (caddytls.TLS.Start against its onEvent, 2.11.9). At level DEBUG it
+// has it with every TLS handshake of a reload.
 func (s *server) caddyfile(globals, sites string) string {
 	sites = strings.NewReplacer("HTTPS {", fmt.Sprintf("https://localhost:%d {\n\ttls internal {\n\t\ton_demand\n\t}", s.https.Port()), "HTTP", "http://"+s.http.String()).Replace(sites)
 	text := fmt.Sprintf(`{
@@ -99,7 +100,6 @@ func (s *server) caddyfile(globals, sites string) string {
 	log {
 		output websocket_test
 		format json
-		level DEBUG
 	}
 	%s
 }

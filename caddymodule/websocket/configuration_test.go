@@ -33,7 +33,7 @@ func newJSON(t *testing.T, app, routes string) *server {
 func (s *server) json(app, routes string) []byte {
 	return fmt.Appendf(nil, `{
 		"admin": {"listen": "unix/%s", "config": {"persist": false}},
-		"logging": {"logs": {"default": {"writer": {"output": "websocket_test"}, "encoder": {"format": "json"}, "level": "DEBUG"}}},
+		"logging": {"logs": {"default": {"writer": {"output": "websocket_test"}, "encoder": {"format": "json"}}}},
 		"apps": {
 			"websocket": %s,
 			"http": {"servers": {"main": {"listen": [%q], "automatic_https": {"disable": true}, "routes": [%s]}}}

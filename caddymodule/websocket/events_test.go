@@ -210,23 +210,12 @@ func TestMissedEventsAreCountedAndLogged(t *testing.T) {
 // away with a reload must stop to.
 func TestNothingIsWatchedUnlessSomebodySubscribed(t *testing.T) {
 	s := newServer(t)
-	load := func(globals string) {
-		t.Helper()
-		text, err := adapt(t, s.caddyfile(globals, echoSite))
-		if err != nil {
-			t.Fatal(err)
-		}
-		// Caddy's debug log shows every event.
-		if err := s.loadJSON([]byte(strings.Replace(string(text), `"DEBUG"`, `"INFO"`, 1))); err != nil {
-			t.Fatal(err)
-		}
-	}
 	running := func() int { return strings.Count(ours(), "websocket.(*emitter).run") }
 	for i, tt := range []struct {
 		globals string
 		want    int
 	}{{"", 0}, {listening("x"), 1}, {listening("y"), 1}, {"", 0}, {"events {\n on * listener all\n}", 1}, {"events {\n on cert_obtained listener x\n}", 0}} {
-		load(tt.globals)
+		s.mustLoad(tt.globals, echoSite)
 		if got := running(); got != tt.want {
 			t.Errorf("configuration %d: %d goroutines for events, want %d\n%s", i, got, tt.want, ours())
 		}

@@ -118,14 +118,6 @@ func (w *storm) site(n int, more string) string {
 	return "HTTP" + fmt.Sprintf(block, "plain") + "HTTPS" + fmt.Sprintf(block, "secure")
 }
 
-// config is a whole Caddyfile. It leaves out the level DEBUG, at which Caddy 2.11.9
-// has a data race of its own: an event of a TLS handshake copies the tls app while
-// that starts (caddyevents.App.Emit, caddytls.TLS.Start).
-func (w *storm) config(globals, sites string) ([]byte, error) {
-	w.t.Helper()
-	return adapt(w.t, strings.Replace(w.caddyfile(globals, sites), "level DEBUG", "level INFO", 1))
-}
-
 // reload loads configuration n. It does not touch the server's own fields, which
 // dialling goroutines read.
 func (w *storm) reload(n int) {
@@ -146,7 +138,7 @@ func (w *storm) reload(n int) {
 			defer neighbourStart.Store(nil)
 		}
 	}
-	config, err := w.config(globals, sites)
+	config, err := adapt(w.t, w.caddyfile(globals, sites))
 	w.begun.Store(int64(n))
 	if err == nil {
 		err = caddy.Load(config, true)
@@ -330,7 +322,7 @@ func TestConcurrentReloadsEndInOneConfiguration(t *testing.T) {
 	for p := range people {
 		var configs [][]byte
 		for i := range each {
-			config, err := w.config("", w.site((p*each+i)*7, ""))
+			config, err := adapt(w.t, w.caddyfile("", w.site((p*each+i)*7, "")))
 			if err != nil {
 				t.Fatal(err)
 			}
