@@ -57,6 +57,10 @@ func parts() []part {
 			derived: []string{"prefix"},
 		},
 		{
+			heading: "## `websocket_draining`", id: "http.matchers.websocket_draining", extra: []string{"websocket_draining"},
+			want: map[string]string{"gateway": gateway.DefaultName},
+		},
+		{
 			heading: "## Global option", id: "websocket", frame: "{\nwebsocket {\n%s\n}\n}",
 			want: map[string]string{
 				"drain_timeout": gateway.DefaultDrainTimeout.String(), "close_rate": strconv.Itoa(gateway.DefaultCloseRate),
@@ -246,12 +250,13 @@ func adapt(text string) ([]byte, error) {
 // The syntax in the first column is what the parser itself asks for, word by word.
 func TestReferenceHasTheParsersSyntax(t *testing.T) {
 	unsaid := map[string][]string{ // what errors do not say
-		"http.handlers.websocket":     {"logic <module> ...", "reverse_proxy <upstreams> ... { ... }"},
-		"http.handlers.websocket_api": {"token <token> ..."},
-		"websocket":                   {"broker <module> ..."},
-		"websocket.logic.reply":       {"reply <template>"},
-		"websocket.logic.webhook":     {"webhook <url>"},
-		"websocket.brokers.nats":      {"nats <url> ..."},
+		"http.handlers.websocket":          {"logic <module> ...", "reverse_proxy <upstreams> ... { ... }"},
+		"http.handlers.websocket_api":      {"token <token> ..."},
+		"http.matchers.websocket_draining": {"websocket_draining [<gateway>]"},
+		"websocket":                        {"broker <module> ..."},
+		"websocket.logic.reply":            {"reply <template>"},
+		"websocket.logic.webhook":          {"webhook <url>"},
+		"websocket.brokers.nats":           {"nats <url> ..."},
 	}
 	for _, p := range parts() {
 		for _, r := range table(t, reference, p.heading) {
@@ -355,7 +360,7 @@ func TestExamplesOfTheReferenceShowEveryOption(t *testing.T) {
 	}
 	for _, p := range parts() {
 		for _, option := range slices.Concat(p.extra, p.allowed(t)) {
-			if !regexp.MustCompile(`(?m)^\s*(logic |broker )?` + option + `\b`).MatchString(shown[p.heading]) {
+			if !regexp.MustCompile(`(?m)^\s*(logic |broker |@\w+ )?` + option + `\b`).MatchString(shown[p.heading]) {
 				t.Errorf("%s: no example shows %s", p.heading, option)
 			}
 		}

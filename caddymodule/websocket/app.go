@@ -62,6 +62,7 @@ type App struct {
 	shares    map[string]*share          // guarded by mu; by the gateway's name; nil after Cleanup
 	endpoints map[endpointKey]*published // guarded by mu
 	emitters  []*emitter                 // guarded by mu
+	observing []string                   // guarded by mu; names of gateways that have to have endpoints
 }
 
 // pool keeps gateways from one configuration to the next.
@@ -147,9 +148,13 @@ func (a *App) Validate() error {
 	return a.AdminTail.validate()
 }
 
-// Start waits for a broker that has to be there. Nothing comes into force yet, since
-// another app may still fail to start: see commit.
+// Start finds what only the whole configuration shows, and waits for a broker that has
+// to be there. Nothing comes into force yet, since another app may still fail to
+// start: see commit.
 func (a *App) Start() error {
+	if err := a.checkObserved(); err != nil {
+		return err
+	}
 	if a.awaitBroker == nil {
 		return nil
 	}
