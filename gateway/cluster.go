@@ -17,9 +17,10 @@ type cluster struct {
 	users  interest
 	groups interest
 
-	using   sync.Mutex               // held while another broker is put in the place of one
-	ended   bool                     // guarded by using
-	current atomic.Pointer[attached] // nil without a broker; written under using and sending
+	using    sync.Mutex               // held while another broker is put in the place of one
+	ended    bool                     // guarded by using
+	changing bool                     // guarded by using; the link before is still heard
+	current  atomic.Pointer[attached] // nil without a broker; written under using and sending
 
 	// sending makes numbers grow in the order in which messages are published.
 	sending sync.Mutex
@@ -77,11 +78,12 @@ func (c *cluster) listen(i *interest, slot int) {
 }
 
 // use attaches the node to the broker of the options in force, if that is another than
-// before.
+// before. While a link takes over from another, that waits: of three, two would be heard
+// that do not know of each other.
 func (c *cluster) use() error {
 	c.using.Lock()
 	defer c.using.Unlock()
-	if c.ended {
+	if c.ended || c.changing {
 		return nil
 	}
 	c.s.mu.Lock()
@@ -98,7 +100,9 @@ func (c *cluster) use() error {
 	if old == nil {
 		return err
 	}
+	c.changing = true
 	c.s.helper("broker", func() {
+		defer c.changed()
 		if next != nil {
 			c.takeOver(next)
 		}
@@ -108,6 +112,14 @@ func (c *cluster) use() error {
 		}
 	})
 	return err
+}
+
+// changed ends a change of brokers, and begins the next if another is in force by now.
+func (c *cluster) changed() {
+	c.using.Lock()
+	c.changing = false
+	c.using.Unlock()
+	_ = c.use() // it has logged why not
 }
 
 // attach makes a link to b the current one; without b there is none.
