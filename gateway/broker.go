@@ -36,9 +36,9 @@ type Link interface {
 	Publish(subject string, data []byte) error
 
 	// Subscribe begins to hear a subject, Unsubscribe ceases to. Each is about what is
-	// published from some moment on, soon after the call. Doing either again changes
-	// nothing. What is subscribed to is kept while the link is down, and in force
-	// again when it comes up.
+	// published from some moment on, soon after the call, and not before that of any
+	// call before it. Doing either again changes nothing. What is subscribed to is kept
+	// while the link is down, and in force again when it comes up.
 	Subscribe(subject string)
 	Unsubscribe(subject string)
 

@@ -105,11 +105,9 @@ func (c *cluster) use() error {
 		defer c.changed()
 		if next != nil {
 			c.takeOver(next)
-		}
-		old.link.Close()
-		if next != nil {
 			c.endHandover(next)
 		}
+		old.link.Close()
 	})
 	return err
 }
@@ -146,11 +144,11 @@ func (c *cluster) attach(b Broker) (*attached, error) {
 		c.removeAll()
 		return nil, err
 	}
-	a.link.Subscribe(subjectAll)
-	a.link.Subscribe(subjectNode + c.s.node)
 	c.setCurrent(a) // before the slots are looked at: who gets a name now subscribes by himself
 	c.users.hearAll(a.link)
 	c.groups.hearAll(a.link)
+	a.link.Subscribe(subjectAll)
+	a.link.Subscribe(subjectNode + c.s.node) // last, see handover
 	return a, nil
 }
 

@@ -17,7 +17,8 @@ import (
 //     hears that keeps what follows until he has heard up to there;
 //   - who listens goes on with the old link until every node has answered a question that
 //     was asked when the new link was ready: from the answer on, which comes on both, the
-//     new one has all that the old one has.
+//     new one has all that the old one has. For the answer comes on the node's own subject,
+//     which is the last that the new link has subscribed to: where that is known, all are.
 type handover struct {
 	next  *attached
 	fence uint64 // which question that is; 0 before it is asked
@@ -88,7 +89,8 @@ func (c *cluster) takeOver(next *attached) {
 	}
 }
 
-// endHandover is called when the old link is closed: the new one has all that follows.
+// endHandover is called before the old link is closed: the new one has all that follows.
+// To close it may take a moment, in which who has not answered is not to go unheard.
 func (c *cluster) endHandover(next *attached) {
 	c.receiving.Lock()
 	defer c.receiving.Unlock()

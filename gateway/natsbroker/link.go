@@ -1,7 +1,10 @@
 package natsbroker
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,20 +31,21 @@ type link struct {
 	incoming chan *nats.Msg // all subscriptions deliver here
 	overtook atomic.Bool    // nats.go has dropped something, of late
 
-	mu       sync.Mutex
-	wake     sync.Cond                // with mu; out has something, or stopped
-	state    state                    // guarded by mu
-	session  *session                 // guarded by mu; nil while down
-	pumped   chan struct{}            // guarded by mu; closed when all that the session delivered is in the inbox
-	subjects map[string]*subscription // guarded by mu
-	out      batch                    // guarded by mu; what the writer has to do
-	size     int64                    // guarded by mu; of all that waits, what the writer holds included
-	asked    []confirmation           // guarded by mu; written, to be confirmed by the server
-	inFlight []confirmation           // guarded by mu; the server has been asked
-	asking   bool                     // guarded by mu; there is a goroutine for that
-	closing  bool                     // guarded by mu
-	stopped  bool                     // guarded by mu
-	leaving  []*nats.Subscription     // guarded by mu; to be ended when stopped
+	mu          sync.Mutex
+	wake        sync.Cond                // with mu; out has something, or stopped
+	state       state                    // guarded by mu
+	session     *session                 // guarded by mu; nil while down
+	pumped      chan struct{}            // guarded by mu; closed when all that the session delivered is in the inbox
+	subjects    map[string]*subscription // guarded by mu
+	wantedSoFar uint64                   // guarded by mu; how often Subscribe was called
+	out         batch                    // guarded by mu; what the writer has to do
+	size        int64                    // guarded by mu; of all that waits, what the writer holds included
+	asked       []confirmation           // guarded by mu; written, to be confirmed by the server
+	inFlight    []confirmation           // guarded by mu; the server has been asked
+	asking      bool                     // guarded by mu; there is a goroutine for that
+	closing     bool                     // guarded by mu
+	stopped     bool                     // guarded by mu
+	leaving     []*nats.Subscription     // guarded by mu; to be ended when stopped
 }
 
 type state uint8
@@ -89,8 +93,11 @@ func (l *link) begin(s *session) {
 	}
 	l.use(s)
 	l.state = comingUp
-	for subject, sub := range l.subjects {
-		l.look(subject, sub)
+	// In the order in which they were asked for.
+	for _, subject := range slices.SortedFunc(maps.Keys(l.subjects), func(a, b string) int {
+		return cmp.Compare(l.subjects[a].since, l.subjects[b].since)
+	}) {
+		l.look(subject, l.subjects[subject])
 	}
 	l.queue(task{kind: confirm, confirmation: confirmation{bringsUp: true}})
 }
@@ -191,7 +198,10 @@ func (l *link) want(subject string, wanted bool) {
 	if sub.wanted == wanted {
 		return
 	}
-	sub.wanted = wanted
+	if sub.wanted = wanted; wanted {
+		l.wantedSoFar++
+		sub.since = l.wantedSoFar
+	}
 	l.subjects[subject] = sub
 	switch {
 	case l.session != nil:

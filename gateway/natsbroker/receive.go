@@ -63,7 +63,8 @@ func (l *link) countMissed() {
 // subscription is what is known of a subject.
 type subscription struct {
 	wanted  bool
-	queued  bool // the writer will look at it
+	since   uint64 // which of all calls of Subscribe that was
+	queued  bool   // the writer will look at it
 	active  *nats.Subscription
 	dropped int // of active: what the Receiver has been told
 }
