@@ -1,7 +1,6 @@
 package websocket
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,52 +62,6 @@ type App struct {
 	endpoints map[endpointKey]*published // guarded by mu
 	emitters  []*emitter                 // guarded by mu
 	observing []string                   // guarded by mu; names of gateways that have to have endpoints
-}
-
-// pool keeps gateways from one configuration to the next.
-var pool = caddy.NewUsagePool()
-
-// pooled is a gateway in the pool.
-type pooled struct {
-	*gateway.Gateway
-	feed *feed
-}
-
-// Destruct ends the gateway. It is called when no configuration names it any
-// more. While the process exits, App.Stop has ended it already; in a reload
-// nobody should wait for its clients to go.
-func (p pooled) Destruct() error {
-	go func() {
-		const bound = 30 * time.Second
-		ctx, cancel := context.WithTimeout(context.Background(), bound)
-		defer cancel()
-		_ = p.Shutdown(ctx) // it has logged what it could not end
-	}()
-	return nil
-}
-
-// share is this configuration's part in a gateway.
-type share struct {
-	gateway    *gateway.Gateway
-	generation *gateway.Generation
-	feed       *feed
-	end        func() error // shuts the gateway down, once; whoever calls it waits for the end
-}
-
-// endpointKey names an endpoint in a configuration.
-type endpointKey struct{ gateway, name string }
-
-// service is what a handler gives its handshakes to.
-type service struct {
-	endpoint *gateway.Endpoint
-	proxy    *proxy // nil unless a backend answers
-}
-
-// published is a service and what it was made from.
-type published struct {
-	*service
-	config []byte
-	where  string
 }
 
 // CaddyModule returns the Caddy module information.
@@ -210,18 +163,6 @@ func (a *App) commitAll() {
 	}
 }
 
-// elsewhere returns the names of endpoints that belong to other gateways than this.
-func (a *App) elsewhere(gateway string) (names []string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for key := range a.endpoints {
-		if key.gateway != gateway {
-			names = append(names, key.name)
-		}
-	}
-	return names
-}
-
 // exit begins to end the gateways if the process does, before other apps are
 // stopped: Caddy's http app may wait long for a download to finish, and clients
 // should be told meanwhile. Stop waits for the end.
@@ -232,14 +173,6 @@ func (a *App) exit() {
 	for _, s := range a.allShares() {
 		go func() { _ = s.end() }() // Stop gets the error, too
 	}
-}
-
-// allShares returns a copy of shares, so that nothing is called with the lock
-// held: logic may ask for a gateway.
-func (a *App) allShares() map[string]*share {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return maps.Clone(a.shares)
 }
 
 // Stop waits, for drain_timeout at most, until nothing runs for this
@@ -284,19 +217,6 @@ func active() *App {
 	return app.(*App)
 }
 
-// retire tells the clients of a gateway that is to end which endpoints have moved.
-func (s *share) retire(o gateway.Options, moved []string) {
-	if len(moved) == 0 {
-		return
-	}
-	last, err := s.gateway.Prepare(o)
-	if err != nil {
-		return // it has ended already
-	}
-	last.Moved(moved...)
-	_ = last.Commit() // there is no logic that could fail
-}
-
 func (a *App) drainTimeout() time.Duration {
 	if a.DrainTimeout == 0 {
 		return gateway.DefaultDrainTimeout
@@ -324,102 +244,6 @@ func (a *App) Cleanup() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// Gateway returns the gateway of this name, which comes into being if it does
-// not exist. Other modules reach it from their Provision:
-//
-//	app, err := ctx.App("websocket")
-//	g, err := app.(interface {
-//		Gateway(name string) (*gateway.Gateway, error)
-//	}).Gateway("default")
-//
-// What they start with its Go and Every ends with the configuration.
-func (a *App) Gateway(name string) (*gateway.Gateway, error) {
-	if name == "" {
-		name = gateway.DefaultName
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	s, err := a.share(name)
-	if err != nil {
-		return nil, err
-	}
-	return s.generation.Gateway(), nil
-}
-
-func (a *App) options(name string) gateway.Options {
-	o := gateway.Options{
-		Name: name, Logger: a.log,
-		CloseRate: a.CloseRate, DrainTimeout: time.Duration(a.DrainTimeout),
-	}
-	if a.broker != nil {
-		o.Broker = a.broker
-	}
-	return o
-}
-
-// share takes part in a gateway, once. The caller holds mu.
-func (a *App) share(name string) (*share, error) {
-	if a.shares == nil {
-		return nil, fmt.Errorf("gateway %q: the configuration has ended", name)
-	}
-	if s := a.shares[name]; s != nil {
-		return s, nil
-	}
-	o := a.options(name)
-	value, _, err := pool.LoadOrNew(name, func() (caddy.Destructor, error) {
-		g, err := gateway.New(o)
-		return pooled{g, &feed{gateway: g}}, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	shared := value.(pooled)
-	g := shared.Gateway
-	generation, err := g.Prepare(o)
-	if err != nil {
-		_, releaseErr := pool.Delete(name)
-		return nil, errors.Join(err, releaseErr)
-	}
-	// Stop waits for the shutdown that exit began: with a second time-out of its own it would
-	// return at the same moment, before what is left has been cut and named.
-	s := &share{g, generation, shared.feed, sync.OnceValue(func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), a.drainTimeout())
-		defer cancel()
-		return g.Shutdown(ctx)
-	})}
-	a.shares[name] = s
-	return s, nil
-}
-
-// service returns what serves the endpoint of this name. Handlers that come from one line of
-// a Caddyfile are several instances with the same configuration: they share the
-// endpoint, which is built once. where says in errors what the handler belongs
-// to.
-func (a *App) service(key endpointKey, config []byte, where string, build func() (*service, error)) (*service, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	s, err := a.share(key.gateway)
-	if err != nil {
-		return nil, err
-	}
-	if p := a.endpoints[key]; p != nil {
-		if !bytes.Equal(p.config, config) {
-			return nil, fmt.Errorf("endpoint %q of gateway %q is configured twice, differently, in %s and in %s: give one of them a name of its own with the option name",
-				key.name, key.gateway, p.where, where)
-		}
-		return p.service, nil
-	}
-	built, err := build()
-	if err != nil {
-		return nil, err
-	}
-	if err := s.generation.Add(built.endpoint); err != nil {
-		return nil, err
-	}
-	a.endpoints[key] = &published{built, config, where}
-	return built, nil
 }
 
 // Interface guards

@@ -5,8 +5,6 @@ import (
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-
-	"github.com/caddy-websocket/caddy-websocket/gateway"
 )
 
 // AdminTail is what operators may see of messages, see `caddy websocket tail`: the
@@ -52,17 +50,6 @@ func parseAdminTail(d *caddyfile.Dispenser, into **AdminTail) error {
 	}
 	*into = &AdminTail{Payload: int(bytes)}
 	return nil
-}
-
-// Gateways returns the gateways of this process by their names: those that a
-// configuration has, the one that is being loaded included.
-func Gateways() map[string]*gateway.Gateway {
-	all := make(map[string]*gateway.Gateway)
-	pool.Range(func(name, value any) bool {
-		all[name.(string)] = value.(pooled).Gateway
-		return true
-	})
-	return all
 }
 
 // TailPayload returns how many bytes of each message the configuration in force lets
