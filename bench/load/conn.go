@@ -98,10 +98,10 @@ func (c *Conn) upgrade(t *Target) error {
 	if err := c.switched(); err != nil {
 		return err
 	}
-	if err := c.greet(t.dialect()); err != nil {
+	if err := c.conn.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
-	return c.conn.SetDeadline(time.Time{})
+	return c.greet(t.dialect())
 }
 
 // switched waits for the answer to the handshake.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Dialect is what a server is told so that connections are members of groups and messages are
@@ -94,15 +95,18 @@ func (c *Conn) ask(frame []byte, answers int) error {
 	if answers == 0 {
 		return nil // nothing was to be asked for
 	}
+	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
 	if err := c.send(frame, 1); err != nil {
 		return err
 	}
 	for answers > 0 {
 		n, err := c.receive()
 		if err != nil {
-			return err
+			return fmt.Errorf("waiting for %d more answers: %w", answers, err)
 		}
 		answers -= n
 	}
-	return nil
+	return c.conn.SetDeadline(time.Time{})
 }
