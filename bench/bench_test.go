@@ -16,14 +16,14 @@ func TestTinyRunFillsItsTables(t *testing.T) {
 	var out bytes.Buffer
 	r := &run{
 		only:   regexp.MustCompile(`^(echo/32/64/1|half-peak/32|fanout/1000/1|echo/h2|idle/wss|idle/streams|handshake/resumed|cluster/alone|cluster/2/users|cluster/3|cluster/groups)$`),
-		peers:  regexp.MustCompile(`^(HTTP/.*|gorilla|bare|caddy-websocket full|caddy-websocket, without|gorilla and nats.go, (. nodes|groups: 1))$`),
+		peers:  regexp.MustCompile(`^(HTTP/.*|gorilla|centrifuge|bare|caddy-websocket full|caddy-websocket, without|gorilla and nats.go, (. nodes|groups: 1))$`),
 		rounds: 1, lasts: 100 * time.Millisecond, conns: 20, out: &out,
 	}
 	if err := r.all(t.Context()); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	for name, want := range map[string]int{
-		"| caddy-websocket |": 5, "| gorilla |": 5, "| bare |": 1, "| caddy-websocket full |": 1,
+		"| caddy-websocket |": 5, "| gorilla |": 5, "| centrifuge |": 1, "| bare |": 1, "| caddy-websocket full |": 1,
 		"| HTTP/2 |": 2, "| HTTP/3 |": 1, "| HTTP/1.1 |": 2,
 		"| caddy-websocket, with a broker |": 1, "| caddy-websocket, without |": 1,
 		"| caddy-websocket, 2 nodes |": 1, "| gorilla and nats.go, 2 nodes |": 1, "| gorilla and nats.go, 3 nodes |": 1,

@@ -21,7 +21,7 @@ func idle(scheme string, conns int) *workload {
 		target: map[string]string{"wss": "given back at most 1.25 of bare", "ws": "given back at most 8 KB"}[scheme],
 	}
 	for _, c := range contenders {
-		if c.onlyHandshakes {
+		if c.onlyHandshakes || c.onlyFanout {
 			continue
 		}
 		w.subjects = append(w.subjects, subject{c.name, func(l *lab, r *run) (runner, error) {

@@ -38,9 +38,12 @@ type contender struct {
 	start func(*lab, setting) (*server, error)
 
 	noFanout       bool
+	onlyFanout     bool
 	onlyIdle       bool
 	onlyHandshakes bool
 	proxy          bool
+
+	dialect *load.Dialect // nil for load.Plain
 }
 
 // missingError says what is left out, since it is not installed.
@@ -57,6 +60,7 @@ var contenders = []*contender{
 	{name: "gorilla in Caddy", start: startGorilla, onlyHandshakes: true},
 	{name: "coder", start: peer("coder"), noFanout: true},
 	{name: "gws", start: peer("gws")},
+	{name: "centrifuge", start: peer("centrifuge"), onlyFanout: true, dialect: load.Centrifuge},
 	{name: "bare", start: peer("bare"), noFanout: true, onlyIdle: true},
 	{name: "nginx > gorilla", start: startNginx("gorilla"), proxy: true},
 	{name: "nginx > node ws", start: startNginx("node"), noFanout: true, proxy: true},
@@ -143,7 +147,7 @@ func (s *server) answers(l *lab, target load.Target) error {
 }
 
 func (s *server) target(path string) load.Target {
-	return load.Target{Addr: s.addr, TLS: s.tls, Path: path, Streams: s.streams}
+	return load.Target{Addr: s.addr, TLS: s.tls, Path: path, Streams: s.streams, Dialect: s.contender.dialect}
 }
 
 // targets returns the path on all nodes.
@@ -153,7 +157,8 @@ func (s *server) targets(path string) []load.Target {
 	}
 	all := make([]load.Target, len(s.nodes))
 	for i, addr := range s.nodes {
-		all[i] = load.Target{Addr: addr, TLS: s.tls, Path: path}
+		all[i] = s.target(path)
+		all[i].Addr = addr
 	}
 	return all
 }

@@ -106,8 +106,8 @@ func each(can func(*contender) bool, set setting, connect func(*lab, *server, *s
 	return all
 }
 
-func connects(c *contender) bool { return !c.onlyIdle }
+func connects(c *contender) bool { return !c.onlyIdle && !c.onlyFanout }
 
 func talks(c *contender) bool { return connects(c) && !c.onlyHandshakes }
 
-func fansOut(c *contender) bool { return talks(c) && !c.noFanout }
+func fansOut(c *contender) bool { return c.onlyFanout || talks(c) && !c.noFanout }

@@ -1,5 +1,5 @@
-// Command caddy is cmd/caddy with the message logic that load.Fanout and load.Groups ask for,
-// `logic fanout`, and with WebSockets over HTTP/2.
+// Command caddy is cmd/caddy with the message logic that load.Plain asks for, `logic fanout`,
+// and with WebSockets over HTTP/2.
 package main
 
 import (

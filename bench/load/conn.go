@@ -21,6 +21,9 @@ type Target struct {
 
 	// Streams is what to open streams with; nil for HTTP/1.1, a connection for each.
 	Streams *Streams
+
+	// Dialect is what to say there; nil for Plain.
+	Dialect *Dialect
 }
 
 // Conn is a WebSocket connection.
@@ -80,6 +83,7 @@ func (t *Target) dialStream(ctx context.Context, buffer int) (*Conn, error) {
 	return c, nil
 }
 
+// upgrade makes a WebSocket of the connection, on which messages can be sent.
 func (c *Conn) upgrade(t *Target) error {
 	_ = c.conn.SetDeadline(time.Now().Add(patience)) // it can only fail on a connection that fails next
 	extensions := ""
@@ -91,6 +95,17 @@ func (c *Conn) upgrade(t *Target) error {
 	if err != nil {
 		return err
 	}
+	if err := c.switched(); err != nil {
+		return err
+	}
+	if err := c.conn.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	return c.greet(t.dialect())
+}
+
+// switched waits for the answer to the handshake.
+func (c *Conn) switched() error {
 	var answer []byte
 	for {
 		n, err := c.conn.Read(c.buf)
@@ -105,7 +120,7 @@ func (c *Conn) upgrade(t *Target) error {
 			if len(rest) > 0 {
 				return fmt.Errorf("%d bytes came with the answer to the handshake", len(rest))
 			}
-			return c.conn.SetDeadline(time.Time{})
+			return nil
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,14 +13,10 @@ import (
 	"time"
 )
 
-// Fanout is members that listen, and a client that has messages sent to them.
-//
-// The servers' side of it: a connection is in the groups that its query names (?group=all),
-// and in those of a message "j GROUP GROUP...". A message "s GROUP MESSAGE" has MESSAGE sent
-// to all members of GROUP; each of both is answered, when the server thinks that it is done.
-// Of several servers, which are nodes, each is told "w N" when all have joined: it answers when
-// it knows N others, and when they send it what is for the groups that were joined there.
+// Fanout is members that listen, and a client that has messages sent to them. What servers
+// must know for that is their Dialect.
 type Fanout struct {
+	dialect *Dialect
 	members []*Conn
 	stuck   []*Conn
 	control *Conn
@@ -46,7 +43,7 @@ var epoch = time.Now()
 // but never read. The client that has messages sent is connected to t, and so are the members
 // unless other nodes are named: then they are spread over those.
 func NewFanout(ctx context.Context, t Target, members, stuck int, over ...Target) (_ *Fanout, err error) {
-	f := &Fanout{done: make(chan time.Time, 64), errs: make(chan error, members+1), latency: make([]Histogram, members)}
+	f := &Fanout{dialect: t.dialect(), done: make(chan time.Time, 64), errs: make(chan error, members+1), latency: make([]Histogram, members)}
 	defer func() {
 		if err != nil {
 			f.Close()
@@ -66,11 +63,12 @@ func NewFanout(ctx context.Context, t Target, members, stuck int, over ...Target
 		return nil, err
 	}
 	// Who is answered has been joined: some servers do that after the handshake.
-	for _, c := range slices.Concat(f.members, f.stuck) {
-		if err = c.send(Binary([]byte("j all")), 1); err != nil {
-			return nil, err
+	for i, c := range slices.Concat(f.members, f.stuck) {
+		groups := []string{"all"}
+		if i >= members {
+			groups = append(groups, "stuck")
 		}
-		if _, err = c.receive(); err != nil {
+		if err = c.ask(f.dialect.join(groups...)); err != nil {
 			return nil, err
 		}
 	}
@@ -87,10 +85,11 @@ func NewFanout(ctx context.Context, t Target, members, stuck int, over ...Target
 	return f, err
 }
 
-// fill sends the stuck members more than the kernel takes in for them.
+// fill sends the stuck members more than the kernel takes in for them, in pieces of less than
+// the 64 KiB that some servers take at most. A server may cut them off for it: nobody asks.
 func (f *Fanout) fill() error {
-	const piece, most = 64 << 10, 6 << 20
-	frame := Binary(append([]byte("s stuck "), make([]byte, piece)...))
+	const piece, most = 32 << 10, 6 << 20
+	frame := f.dialect.send("stuck", bytes.Repeat([]byte("f"), piece))
 	for n := range int64(most / piece) {
 		if err := f.control.send(frame, 1); err != nil {
 			return err
@@ -112,7 +111,7 @@ var ErrStuck = errors.New("held up by members who do not read")
 // Run has messages sent, so many of them under way at a time, where one is under way until
 // every member has it.
 func (f *Fanout) Run(message []byte, outstanding int, lasts time.Duration) (*Result, error) {
-	frame := Binary(append([]byte("s all "), message...))
+	frame := f.dialect.send("all", message)
 	for i := range f.latency {
 		f.latency[i] = Histogram{}
 	}

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 )
@@ -58,13 +59,19 @@ type counter struct {
 	payload uint64 // bytes of the payload that are still to come
 	last    byte   // the first byte of the frame whose payload is coming
 
-	pings int // that nobody has answered
+	lines bool // each line of a text is a message
+	pings int  // that nobody has answered
 }
+
+var newline = []byte{'\n'}
 
 // count returns how many messages end in b.
 func (c *counter) count(b []byte) (messages int, err error) {
 	for {
 		n := min(c.payload, uint64(len(b)))
+		if c.lines && c.last&0xF <= opBinary {
+			messages += bytes.Count(b[:n], newline) // each ends one, but for the last
+		}
 		c.payload -= n
 		b = b[n:]
 		if c.have > 0 && c.payload == 0 && c.whole() {

@@ -1,10 +1,10 @@
 package load
 
 import (
-	"bytes"
 	"context"
-	"fmt"
+	"errors"
 	"iter"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,9 +14,11 @@ import (
 type Groups struct {
 	clients []*Conn
 	control *Conn
+	dialect *Dialect
 	count   int
-	each    int    // members of a group
-	verb    string // what a command to send begins with
+	each    int                                      // members of a group
+	users   bool                                     // a group is a user, and nobody joins it
+	send    func(name string, message []byte) []byte // returns the frame that has it sent
 
 	delivered atomic.Int64
 	answered  atomic.Int64
@@ -30,18 +32,23 @@ type Groups struct {
 // NewGroups connects clients, and puts them into count groups, each of which has so many
 // members. They are spread over other nodes than t if such are named, see NewFanout.
 func NewGroups(ctx context.Context, t Target, clients, count, each int, over ...Target) (*Groups, error) {
-	g := &Groups{count: count, each: each, verb: "s"}
+	d := t.dialect()
+	g := &Groups{dialect: d, count: count, each: each, send: d.send}
 	nodes := nodesOf(t, over)
 	return g, g.connect(ctx, t, clients, over, func(i int) Target { return nodes[i%len(nodes)] })
 }
 
-// NewUsers connects clients, each as a user of his own, as "?user=NAME" says; "u NAME MESSAGE"
-// has a message sent to one. Here that is a group with one member.
+// NewUsers connects clients, each as a user of his own, as "?user=NAME" says. Here that is a
+// group with one member.
 func NewUsers(ctx context.Context, t Target, clients int, over ...Target) (*Groups, error) {
-	g := &Groups{count: clients, each: 1, verb: "u"}
+	d := t.dialect()
+	if d.toUser == nil {
+		return nil, errors.New("clients of this server cannot be users")
+	}
+	g := &Groups{dialect: d, count: clients, each: 1, users: true, send: d.toUser}
 	nodes := nodesOf(t, over)
 	return g, g.connect(ctx, t, clients, over, func(i int) Target {
-		return nodes[i%len(nodes)].with(fmt.Sprintf("?user=g%d", i))
+		return nodes[i%len(nodes)].with("?user=" + nameOf(i))
 	})
 }
 
@@ -85,26 +92,24 @@ func (g *Groups) members(group int) iter.Seq[int] {
 // join waits for answers also if there is nothing to join: some servers look at the query
 // after the handshake, and who is answered has been seen to.
 func (g *Groups) join() error {
-	commands := make([]bytes.Buffer, len(g.clients))
-	if g.verb == "s" {
+	names := make([][]string, len(g.clients))
+	if !g.users {
 		for group := range g.count {
 			for i := range g.members(group) {
-				fmt.Fprintf(&commands[i], " g%d", group)
+				names[i] = append(names[i], nameOf(group))
 			}
 		}
 	}
 	for i, c := range g.clients {
-		if err := c.send(Binary(append([]byte("j"), commands[i].Bytes()...)), 1); err != nil {
-			return err
-		}
-	}
-	for _, c := range g.clients {
-		if _, err := c.receive(); err != nil {
+		if err := c.ask(g.dialect.join(names[i]...)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// nameOf returns what servers call a group.
+func nameOf(group int) string { return "g" + strconv.Itoa(group) }
 
 // listen takes what comes to a client. Messages of different groups are told apart by their
 // order; a server that changes it has their times exchanged, which is no matter.

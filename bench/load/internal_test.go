@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 )
@@ -37,12 +38,45 @@ func TestCounterCountsMessagesHoweverTheyAreCut(t *testing.T) {
 	}
 }
 
+// A server that puts several messages into a frame would else seem to lose them. What control
+// frames hold is no message, whatever it is.
+func TestCounterCountsTheLinesOfATextIfToldTo(t *testing.T) {
+	long := strings.Repeat("m", 300)
+	var stream []byte
+	for _, text := range []string{"one", "one\ntwo", long + "\n" + long + "\nthree"} {
+		stream = append(stream, unmaskedOf(opText, text)...)
+		stream = append(stream, unmaskedOf(opPing, "no\nmessage")...)
+	}
+	first := unmaskedOf(opText, "a fragment\nand")
+	first[0] &^= 0x80
+	stream = append(stream, first...)
+	stream = append(stream, unmaskedOf(0, " its last\nand one more")...)
+	for lines, want := range map[bool]int{false: 4, true: 9} {
+		for _, step := range []int{1, 2, 3, 7, 1000, len(stream)} {
+			c := counter{lines: lines}
+			got := 0
+			for rest := stream; len(rest) > 0; rest = rest[min(step, len(rest)):] {
+				n, err := c.count(rest[:min(step, len(rest))])
+				if err != nil {
+					t.Fatal(err)
+				}
+				got += n
+			}
+			if got != want {
+				t.Errorf("lines %t, in pieces of %d: %d messages, want %d", lines, step, got, want)
+			}
+		}
+	}
+}
+
 // unmasked returns a frame as a server sends it.
-func unmasked(opcode byte, size int) []byte {
-	f := frame(opcode, make([]byte, size))
-	at := len(f) - size - len(mask)
+func unmasked(opcode byte, size int) []byte { return unmaskedOf(opcode, string(make([]byte, size))) }
+
+func unmaskedOf(opcode byte, payload string) []byte {
+	f := frame(opcode, []byte(payload))
+	at := len(f) - len(payload) - len(mask)
 	f[1] &^= 0x80
-	return append(bytes.Clone(f[:at]), f[at+len(mask):]...)
+	return append(bytes.Clone(f[:at]), payload...)
 }
 
 // What is read off a histogram is at most 1/32 too much, and never more than the largest.

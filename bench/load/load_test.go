@@ -281,3 +281,15 @@ func TestRefusedHandshakeIsAnError(t *testing.T) {
 		t.Errorf("error %v, want one that says 404", err)
 	}
 }
+
+// What a server has no words for is said before anything is measured.
+func TestDialectSaysWhatItHasNoWordsFor(t *testing.T) {
+	target := serve(t, false) // which answers each text with the same
+	target.Dialect = load.Centrifuge
+	if _, err := load.NewUsers(t.Context(), target, 2); err == nil || !strings.Contains(err.Error(), "users") {
+		t.Errorf("error %v, want one about users", err)
+	}
+	if _, err := load.NewFanout(t.Context(), target, 2, 0, target); err == nil || !strings.Contains(err.Error(), "joined") {
+		t.Errorf("error %v, want one about servers that are joined", err)
+	}
+}

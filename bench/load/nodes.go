@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -24,19 +25,20 @@ func settle(ctx context.Context, t Target, over []Target) error {
 	if len(over) == 0 {
 		return nil // there is one, which has answered
 	}
+	if t.dialect().settle == nil {
+		return errors.New("servers of this kind cannot be joined")
+	}
 	nodes := map[string]Target{t.Addr: t}
 	for _, node := range over {
 		nodes[node.Addr] = node
 	}
-	wait := Binary(fmt.Appendf(nil, "w %d", len(nodes)-1))
+	wait := t.dialect().settle(len(nodes) - 1)
 	for _, node := range nodes {
 		c, err := node.Dial(ctx, 4<<10)
 		if err != nil {
 			return err
 		}
-		if err = c.send(wait, 1); err == nil {
-			_, err = c.receive()
-		}
+		err = c.ask(wait, 1)
 		c.Close()
 		if err != nil {
 			return fmt.Errorf("waiting for the nodes to know each other: %w", err)

@@ -74,7 +74,7 @@ func (t *tour) send(due time.Time, done chan struct{}) error {
 		}
 	}
 	t.sent++
-	return t.control.send(Binary(fmt.Appendf(nil, "%s g%d %s", t.verb, group, t.message)), 1)
+	return t.control.send(t.Groups.send(nameOf(group), t.message), 1)
 }
 
 // end waits until all that was sent has come, and been answered.

@@ -45,7 +45,7 @@ func (g *groups[T]) of(name string) []T {
 	return all
 }
 
-// command cuts a message as load.Fanout sends it.
+// command cuts a message as load.Plain has it.
 func command(data []byte) (verb, group string, message []byte) {
 	v, rest, _ := bytes.Cut(data, []byte(" "))
 	g, message, _ := bytes.Cut(rest, []byte(" "))

@@ -1,12 +1,12 @@
 // Command server is one of the servers that `make bench` measures against, on net/http and
 // with TLS as crypto/tls does it by default:
 //
-//	server gorilla|gorilla-nats|coder|gws|bare [-cert server.pem -key server.key]
+//	server gorilla|gorilla-nats|coder|gws|centrifuge|bare [-cert server.pem -key server.key]
 //
 // It prints its address, and that of /debug/pprof. Without a certificate it speaks ws. Each
-// but bare, which answers the handshake and blocks, serves /echo; gorilla and gws serve
-// /fanout too, see load.Fanout. gorilla-nats does that together with others, over the NATS
-// server that the variable NATS_URL names.
+// but bare, which answers the handshake and blocks, and centrifuge serves /echo; gorilla and gws
+// serve /fanout too, see load.Plain. gorilla-nats does that together with others, over the NATS
+// server that the variable NATS_URL names. centrifuge serves its own protocol, whatever the path.
 package main
 
 import (
@@ -23,20 +23,21 @@ import (
 func main() {
 	log.SetFlags(0)
 	serve := map[string]func(net.Listener) error{
-		"gorilla": overHTTP(gorillaMux(gorillaHub{newGroups[*gorillaConn]()})),
-		"gorilla-nats": func(l net.Listener) error {
-			mux, err := natsMux(os.Getenv("NATS_URL"))
+		"gorilla":      overHTTP(gorillaMux(gorillaHub{newGroups[*gorillaConn]()})),
+		"gorilla-nats": started(func() (http.Handler, error) { return natsMux(os.Getenv("NATS_URL")) }),
+		"coder":        overHTTP(coderMux()),
+		"gws":          overHTTP(gwsMux()),
+		"centrifuge": started(func() (http.Handler, error) {
+			node, err := centrifugeNode()
 			if err != nil {
-				return err
+				return nil, err
 			}
-			return overHTTP(mux)(l)
-		},
-		"coder": overHTTP(coderMux()),
-		"gws":   overHTTP(gwsMux()),
-		"bare":  bare,
+			return centrifugeHandler(node), nil
+		}),
+		"bare": bare,
 	}
 	if len(os.Args) < 2 || serve[os.Args[1]] == nil {
-		log.Fatal("usage: server gorilla|gorilla-nats|coder|gws|bare [-cert FILE -key FILE]")
+		log.Fatal("usage: server gorilla|gorilla-nats|coder|gws|centrifuge|bare [-cert FILE -key FILE]")
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	cert := flags.String("cert", "", "certificate; without one there is no TLS")
@@ -68,6 +69,17 @@ func run(serve func(net.Listener) error, cert, key string) error {
 		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
 	}
 	return serve(listener)
+}
+
+// started is overHTTP for what must be started first.
+func started(start func() (http.Handler, error)) func(net.Listener) error {
+	return func(l net.Listener) error {
+		h, err := start()
+		if err != nil {
+			return err
+		}
+		return overHTTP(h)(l)
+	}
 }
 
 func overHTTP(h http.Handler) func(net.Listener) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/centrifugal/centrifuge"
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/caddy-websocket/caddy-websocket/bench/load"
@@ -18,32 +20,38 @@ const short = 50 * time.Millisecond
 // A peer that loses messages, or sends them to too few, would look fast.
 func TestPeersDoWhatIsMeasured(t *testing.T) {
 	for name, peer := range map[string]struct {
-		mux    http.Handler
-		fanout bool
+		mux     http.Handler
+		echo    bool
+		fanout  bool
+		stuck   int // who may not hold it up
+		dialect *load.Dialect
 	}{
-		"gorilla": {gorillaMux(gorillaHub{newGroups[*gorillaConn]()}), true},
-		"coder":   {coderMux(), false},
-		"gws":     {gwsMux(), true},
+		"gorilla":    {mux: gorillaMux(gorillaHub{newGroups[*gorillaConn]()}), echo: true, fanout: true},
+		"coder":      {mux: coderMux(), echo: true},
+		"gws":        {mux: gwsMux(), echo: true, fanout: true},
+		"centrifuge": {mux: centrifugeHandler(runNode(t)), fanout: true, stuck: 1, dialect: load.Centrifuge},
 	} {
 		t.Run(name, func(t *testing.T) {
 			mux := httptest.NewServer(peer.mux)
 			t.Cleanup(mux.Close)
-			target := load.Target{Addr: mux.Listener.Addr().String(), Path: "/echo"}
+			target := load.Target{Addr: mux.Listener.Addr().String(), Path: "/echo", Dialect: peer.dialect}
 			conns, err := target.DialMany(t.Context(), 2, 4<<10)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer load.CloseAll(conns)
-			for _, size := range []int{32, 70_000} {
-				if _, err := load.Echo(conns, load.Text(size), load.Flight{Messages: 4}, short); err != nil {
-					t.Errorf("echo of %d bytes: %v", size, err)
+			if peer.echo {
+				for _, size := range []int{32, 70_000} {
+					if _, err := load.Echo(conns, load.Text(size), load.Flight{Messages: 4}, short); err != nil {
+						t.Errorf("echo of %d bytes: %v", size, err)
+					}
 				}
 			}
 			if !peer.fanout {
 				return
 			}
 			target.Path = "/fanout"
-			f, err := load.NewFanout(t.Context(), target, 3, 0)
+			f, err := load.NewFanout(t.Context(), target, 3, peer.stuck)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,6 +69,21 @@ func TestPeersDoWhatIsMeasured(t *testing.T) {
 			}
 		})
 	}
+}
+
+// runNode returns a node of centrifuge, which ends with the test.
+func runNode(t *testing.T) *centrifuge.Node {
+	t.Helper()
+	node, err := centrifugeNode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := node.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return node
 }
 
 // What is sent on one server must reach the members on another, once.
