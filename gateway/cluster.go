@@ -105,7 +105,6 @@ func (c *cluster) use() error {
 		defer c.changed()
 		if next != nil {
 			c.takeOver(next)
-			c.endHandover(next)
 		}
 		old.link.Close()
 	})
@@ -165,8 +164,8 @@ func (c *cluster) setCurrent(a *attached) {
 // end says goodbye and leaves the broker. Nothing is sent from then on.
 func (c *cluster) end() {
 	c.using.Lock()
-	defer c.using.Unlock()
-	c.ended = true
+	c.ended = true // there is no other change from now on
+	c.using.Unlock()
 	a := c.current.Load()
 	if a == nil {
 		return

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"reflect"
@@ -176,6 +177,45 @@ func TestWhatComesTwiceIsHeardOnce(t *testing.T) {
 		}
 		if got := g.Stats().Cluster.Received; got != 4 {
 			t.Errorf("%d messages were taken, want 4: 1, 2, 5 and 6", got)
+		}
+	})
+}
+
+// A sender that has moved twice is waited for twice: what is between is not held up by
+// what comes after it, and not lost.
+func TestWhatASenderHasSentBeforeItMovedIsWaitedFor(t *testing.T) {
+	withLedger(t, func(t *testing.T, g *Gateway, l *ledger) {
+		taken := func() int64 { return g.Stats().Cluster.Received }
+		for _, come := range []struct {
+			number, moved uint64
+			taken         int64 // so far
+		}{
+			{1, 0, 1},
+			{5, 4, 1}, // 4 was the last elsewhere
+			{6, 0, 1},
+			{9, 8, 1},
+			{10, 0, 1},
+			{6, 0, 1}, // again
+			{2, 0, 2},
+			{3, 0, 3},
+			{4, 0, 6}, // and 5, and 6
+			{7, 0, 7},
+			{8, 0, 10},
+			{11, 0, 11},
+		} {
+			kind, body := kindCommand, []byte(nil)
+			if come.moved != 0 {
+				kind, body = kindMoved, binary.AppendUvarint(nil, come.moved)
+			} else {
+				var err error
+				if body, err = appendCommand(nil, 0, &Command{Send: &SendCommand{To: All()}}, Text("x")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l.to.Receive(append(appendHeader(nil, kind, "aaaaaaaa", come.number), body...))
+			if got := taken(); got != come.taken {
+				t.Fatalf("after number %d, %d messages were taken, want %d", come.number, got, come.taken)
+			}
 		}
 	})
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"maps"
@@ -19,6 +20,8 @@ import (
 //     was asked when the new link was ready: from the answer on, which comes on both, the
 //     new one has all that the old one has. For the answer comes on the node's own subject,
 //     which is the last that the new link has subscribed to: where that is known, all are.
+//     Who has not answered, or publishes elsewhere by now, is heard on the old link until
+//     the end, and then up to what has come on the new one.
 type handover struct {
 	next  *attached
 	fence uint64 // which question that is; 0 before it is asked
@@ -26,11 +29,41 @@ type handover struct {
 
 // turn is what a sender's next message waits for.
 type turn struct {
-	shut  bool   // what comes on the handover's link comes on the old one, too, and is taken there
-	after uint64 // nothing with a higher number is taken before the message with this one
-	kept  []envelope
-	size  int   // of kept
-	since int64 // when the first of them was kept
+	shut  bool       // what comes on the handover's link comes on the old one, too, and is taken there
+	seen  uint64     // the last number that came there while it was shut
+	kept  []envelope // in the order of their numbers
+	size  int        // of kept
+	since int64      // when the first of them began to wait
+
+	// fences grow: nothing with a higher number than one of them is taken before the message
+	// that has it.
+	fences []uint64
+}
+
+// fence adds one.
+func (t *turn) fence(number uint64) {
+	if i, there := slices.BinarySearch(t.fences, number); !there {
+		t.fences = slices.Insert(t.fences, i, number)
+	}
+}
+
+// next returns the fence that a sender whose last message was this one is at, if there is
+// one.
+func (t *turn) next(last uint64) (fence uint64, there bool) {
+	for len(t.fences) > 0 {
+		if t.fences[0] > last {
+			return t.fences[0], true
+		}
+		t.fences = t.fences[1:]
+	}
+	t.fences = nil
+	return 0, false
+}
+
+// waits tells whether a message has to.
+func (t *turn) waits(e envelope, last uint64) bool {
+	fence, there := t.next(last)
+	return there && e.number > fence
 }
 
 const (
@@ -38,10 +71,11 @@ const (
 	// is taken for lost.
 	handoverMoment = 2 * time.Second
 
-	// handoverLinger is how long both links are heard after that. The answers have shown that
-	// the new subscriptions are known where the others publish; who gets another broker at
-	// the same time publishes elsewhere, where they may be known a little later.
-	handoverLinger = time.Second
+	// handoverLinger is how long both links are heard after that, and again for what is still
+	// on its way on the old one. The answers have shown that the new subscriptions are
+	// known where the others publish; who gets another broker at the same time publishes
+	// elsewhere, where they may be known a little later.
+	handoverLinger = time.Second / 2
 
 	// maxKept is how many bytes of one sender wait for their turn.
 	maxKept = 4 << 20
@@ -76,26 +110,37 @@ func (c *cluster) takeOver(next *attached) {
 	_, _, _ = c.ask(ctx, c.whom(nil), kindQuestion, func(id uint64) ([]byte, error) {
 		c.receiving.Lock()
 		defer c.receiving.Unlock()
-		if h := c.handover; h != nil && h.next == next {
+		if h := c.handover; h != nil { // there is none if the old link was down
 			h.fence = id
 		}
 		return question{Ping: true}.encode(id)
 	})
-	linger := time.NewTimer(handoverLinger)
-	defer linger.Stop()
+	c.linger()
+	c.endHandover()
+	c.linger()
+}
+
+func (c *cluster) linger() {
+	timer := time.NewTimer(handoverLinger)
+	defer timer.Stop()
 	select {
-	case <-linger.C:
+	case <-timer.C:
 	case <-c.s.ctx.Done():
 	}
 }
 
-// endHandover is called before the old link is closed: the new one has all that follows.
-// To close it may take a moment, in which who has not answered is not to go unheard.
-func (c *cluster) endHandover(next *attached) {
+// endHandover has all that follows taken from the new link.
+func (c *cluster) endHandover() {
 	c.receiving.Lock()
 	defer c.receiving.Unlock()
-	if h := c.handover; h != nil && h.next == next {
-		c.handover = nil
+	c.handover = nil
+	for _, p := range c.senders() {
+		t := &p.turn
+		if t.shut {
+			t.shut = false
+			t.fence(t.seen)
+		}
+		t.seen = 0
 	}
 }
 
@@ -109,10 +154,15 @@ func (c *cluster) senders() []*peer {
 // turn will come. The caller holds receiving.
 func (c *cluster) due(on *attached, p *peer, e envelope) bool {
 	t := &p.turn
+	// Where the sender publishes from now on, what the new link has subscribed to may not
+	// be known.
+	t.shut = t.shut || c.handover != nil && e.kind == kindMoved && e.number > p.number
 	if h := c.handover; h != nil && h.next == on && t.shut {
+		t.seen = max(t.seen, e.number)
 		if e.kind == kindAnswer && h.fence != 0 {
 			if id, _, err := cutUvarint(e.body); err == nil && id == h.fence {
-				t.shut, t.after = false, max(t.after, e.number)
+				t.shut = false
+				t.fence(e.number)
 			}
 		}
 		return false
@@ -122,40 +172,55 @@ func (c *cluster) due(on *attached, p *peer, e envelope) bool {
 	}
 	if e.kind == kindMoved {
 		if last, _, err := cutUvarint(e.body); err == nil && last < e.number {
-			t.after = max(t.after, last)
+			t.fence(last)
 		}
 	}
-	if p.number >= t.after || e.number <= t.after {
+	if !t.waits(e, p.number) {
 		return true
+	}
+	c.keep(p, e)
+	return false
+}
+
+// keep keeps a message until its turn. The caller holds receiving.
+func (c *cluster) keep(p *peer, e envelope) {
+	t := &p.turn
+	i, there := slices.BinarySearchFunc(t.kept, e.number, func(k envelope, n uint64) int { return cmp.Compare(k.number, n) })
+	if there { // it has come on the other link
+		return
 	}
 	if len(t.kept) == 0 {
 		t.since = c.s.now()
 	}
 	e.body = bytes.Clone(e.body)
-	t.kept = append(t.kept, e)
+	t.kept = slices.Insert(t.kept, i, e)
 	if t.size += len(e.body); t.size > maxKept {
 		c.giveUp(p)
 	}
-	return false
 }
 
-// release takes what was kept, if its turn has come. The caller holds receiving.
+// release takes what was kept, as far as its turn has come. The caller holds receiving.
 func (c *cluster) release(p *peer) {
-	if len(p.turn.kept) == 0 || p.number < p.turn.after {
-		return
-	}
-	kept := p.turn.kept
-	p.turn.kept, p.turn.size = nil, 0
-	for _, e := range kept {
-		if c.due(nil, p, e) {
+	t := &p.turn
+	for len(t.kept) > 0 && !t.waits(t.kept[0], p.number) {
+		e := t.kept[0]
+		t.kept = t.kept[1:]
+		t.size -= len(e.body)
+		t.since = c.s.now()
+		if e.number > p.number {
 			c.take(p, e)
 		}
+	}
+	if len(t.kept) == 0 {
+		t.kept = nil
 	}
 }
 
 // giveUp waits no longer for what was sent before. The caller holds receiving.
 func (c *cluster) giveUp(p *peer) {
-	p.number = max(p.number, p.turn.after)
+	if fence, there := p.turn.next(p.number); there {
+		p.number = fence
+	}
 	c.release(p)
 }
 

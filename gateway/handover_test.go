@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -163,6 +164,44 @@ func TestAnotherBrokerLosesNothing(t *testing.T) {
 				}
 				if n := nodes[1].Gateway.Stats().Cluster.Missed; n != 0 {
 					t.Errorf("%d messages were missed", n)
+				}
+			})
+		})
+	}
+}
+
+// Machines are given their configurations at once, and another soon after.
+func TestManyChangesOfBrokersLoseNothing(t *testing.T) {
+	const messages, changes, longest = 600, 5, 150
+	for seed := range uint64(25) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // the same each time
+				hub := memory(t)
+				some := func() *road {
+					way := func() time.Duration { return time.Duration(1+random.IntN(longest)) * time.Millisecond }
+					return &road{Broker: hub, out: way(), in: way()}
+				}
+				nodes := apart(t, some(), some(), some())
+				ann := nodes[1].Dial("/test?group=x")
+				time.Sleep(time.Second)
+				changing := make(map[int]int) // who changes before which message
+				for who := range nodes {
+					for range changes {
+						changing[random.IntN(messages)] = who
+					}
+				}
+				for i := range messages {
+					if who, ok := changing[i]; ok {
+						reattach(t, nodes[who], some())
+					}
+					if _, err := nodes[0].Gateway.Send(gateway.Groups("x"), gateway.Text(fmt.Sprint(i))); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+				for i := range messages {
+					ann.Want(fmt.Sprint(i))
 				}
 			})
 		})
