@@ -67,8 +67,8 @@ func (a *attached) Up() {
 	}
 }
 
-// Down is told by the link. The log is told by tick: a connection that is just being made is
-// not worth a line.
+// Down is told by the link, again when the reason changes. The log is told by tick: a
+// connection that is just being made is not worth a line.
 func (a *attached) Down(why error) {
 	a.why.Store(&why)
 	a.downAt.CompareAndSwap(0, a.c.s.now())

@@ -37,6 +37,7 @@ type link struct {
 	session     *session                 // guarded by mu; nil while down
 	pumped      chan struct{}            // guarded by mu; closed when all that the session delivered is in the inbox
 	subjects    map[string]*subscription // guarded by mu
+	refused     error                    // guarded by mu; why the session is of no use to the link
 	wantedSoFar uint64                   // guarded by mu; how often Subscribe was called
 	out         batch                    // guarded by mu; what the writer has to do
 	size        int64                    // guarded by mu; of all that waits, what the writer holds included
@@ -81,6 +82,7 @@ func (l *link) attach(s *session, why error) {
 	}
 	l.use(s)
 	l.state = up
+	l.queue(task{kind: knock})
 }
 
 // begin gives the link a new session. It is up when the server has confirmed the
@@ -99,6 +101,7 @@ func (l *link) begin(s *session) {
 	}) {
 		l.look(subject, l.subjects[subject])
 	}
+	l.queue(task{kind: knock})
 	l.queue(task{kind: confirm, confirmation: confirmation{bringsUp: true}})
 }
 
@@ -135,7 +138,7 @@ func (l *link) lose(s *session, why error) {
 
 // drop forgets the session, and fails what waits for it. mu is held.
 func (l *link) drop() {
-	l.state, l.session = down, nil
+	l.state, l.session, l.refused = down, nil, nil
 	for subject, sub := range l.subjects {
 		sub.queued, sub.active, sub.dropped = false, nil, 0
 		if !sub.wanted {

@@ -160,7 +160,7 @@ func TestNothingIsDialledBeforeABrokerIsUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Ready(t.Context(), b); err != nil {
+	if err := n.Ready(t.Context(), b, []string{"default"}); err != nil {
 		t.Errorf("not required, and waited for: %v", err)
 	}
 	if err := b.(io.Closer).Close(); err != nil {
@@ -191,7 +191,7 @@ func TestRequiredBrokerIsWaitedForNoLongerThanAllowed(t *testing.T) {
 	}
 	defer b.(io.Closer).Close()
 	start := time.Now()
-	err = n.Ready(t.Context(), b)
+	err = n.Ready(t.Context(), b, []string{"default"})
 	if err == nil || !strings.Contains(err.Error(), "required, and not connected within 200ms: ") {
 		t.Errorf("it is ready: %v", err)
 	}
