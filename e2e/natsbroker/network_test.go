@@ -207,7 +207,10 @@ func TestCloseEndsConnecting(t *testing.T) {
 // Who waits in vain reads why.
 func TestConnectSaysWhyNot(t *testing.T) {
 	broker := open(t, natsbroker.Options{URLs: []string{fmt.Sprint("127.0.0.1:", e2etest.FreePort(t))}})
-	attach(t, broker).awaitDown()
+	e := attach(t, broker)
+	e.await("the reason, told to the gateway", func() bool {
+		return e.why != nil && strings.Contains(e.why.Error(), "connection refused")
+	})
 	awaitThat(t, "the reason", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()

@@ -300,6 +300,9 @@ func (b *Broker) failed(why error, refused bool) {
 	defer b.mu.Unlock()
 	b.why, b.refused = why, refused
 	b.announce()
+	for l := range b.links {
+		l.stillDown(why)
+	}
 }
 
 // pause waits for ReconnectWait and up to half of it more. It returns false when the

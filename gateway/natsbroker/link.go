@@ -113,6 +113,15 @@ func (l *link) use(s *session) {
 	l.broker.tasks.Go(func() { l.pump(s, pumped) })
 }
 
+// stillDown tells why there is no session now.
+func (l *link) stillDown(why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.session == nil && !l.stopped {
+		l.in.Down(why)
+	}
+}
+
 // lose takes the session away, and what waits for it.
 func (l *link) lose(s *session, why error) {
 	l.mu.Lock()
