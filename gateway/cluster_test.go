@@ -183,6 +183,22 @@ func TestAnotherBrokerEndsBeingOnItsOwn(t *testing.T) {
 	})
 }
 
+// Who is to be woken when messages do not reach other nodes must not be woken by every
+// start.
+func TestStartLeavesNothingUnsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := memory(t)
+		b.Cut() // a connection takes a moment
+		m := oneMore(t, b)
+		time.Sleep(time.Minute)
+		b.Heal()
+		time.Sleep(time.Minute)
+		if stats := m.Gateway.Stats().Cluster; stats.Unsent != 0 || stats.Published == 0 {
+			t.Errorf("stats are %+v, want nothing unsent", stats)
+		}
+	})
+}
+
 // Groups that came into being while the broker was gone are heard afterwards.
 func TestWhatWasJoinedWhileCutOffIsHeardAfterwards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
