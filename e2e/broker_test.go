@@ -171,14 +171,20 @@ func misfit(t *testing.T) (broker string) {
 }
 
 // A prefix that the server's permissions do not have leaves a node as alone as a server
-// that is not there: a start that requires the broker says so, and does not serve.
-func TestRequiredBrokerWithOtherPermissionsRefusesTheStart(t *testing.T) {
+// that is not there: a start that requires the broker says so, and does not serve. So it
+// is with a password that the server does not have.
+func TestRequiredBrokerThatRefusesRefusesTheStart(t *testing.T) {
 	broker := misfit(t)
-	out, _, err := caddyCommand(t, "run", brokerSite(newSite(t), broker+"prefix shop\n\t\t\trequired\n\t\t}"))
+	// Who has mistyped a password must not look for a server that is slow.
+	out, _, err := caddyCommand(t, "run", brokerSite(newSite(t), strings.Replace(broker, " secret\n", " wrong\n", 1)+"required\n\t\t}"))
+	if _, exited := errors.AsType[*exec.ExitError](err); !exited || !strings.Contains(out, "required, and refused: ") || !strings.Contains(out, "Authorization Violation") {
+		t.Errorf("caddy run with another password: %v\n%s", err, out)
+	}
+	out, _, err = caddyCommand(t, "run", brokerSite(newSite(t), broker+"prefix shop\n\t\t\trequired\n\t\t}"))
 	if _, exited := errors.AsType[*exec.ExitError](err); !exited {
 		t.Errorf("caddy run: %v", err)
 	}
-	for _, want := range []string{"start: broker nats: required, and ", `gateway \"default\"`, `user \"caddy\" may not `, "shop.default.", `prefix \"shop\"`} {
+	for _, want := range []string{"start: broker nats: required, and refused: ", `gateway \"default\"`, `user \"caddy\" may not `, "shop.default.", `prefix \"shop\"`} {
 		if !strings.Contains(out, want) {
 			t.Errorf("caddy run does not say %q:\n%s", want, out)
 		}

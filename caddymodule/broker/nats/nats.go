@@ -148,10 +148,15 @@ func (n *NATS) Ready(ctx context.Context, b gateway.Broker, gateways []string) e
 	timeout := time.Duration(n.Required)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := shared.connect(ctx, gateways); err != nil {
+	err := shared.connect(ctx, gateways)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
 		return fmt.Errorf("required, and not connected within %s: %w", timeout, err)
+	default:
+		return fmt.Errorf("required, and refused: %w", err)
 	}
-	return nil
 }
 
 // Interface guards
