@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,7 +40,8 @@ type Options struct {
 	// URLs are the servers, in no order: nats://, tls://, ws:// or wss://, host and
 	// port; without a scheme nats:// is meant, without a port 4222 (80 and 443 for
 	// WebSocket). Servers that these name as belonging to their cluster are used, too.
-	// User information in a URL is an error, and so is WebSocket beside the others.
+	// tls:// demands TLS of that server, nats:// has it if the server wants it or any of
+	// TLS is set. User information in a URL is an error, and so is WebSocket beside the others.
 	// Empty means DefaultURL.
 	URLs []string
 
@@ -175,6 +177,9 @@ func parseURL(raw string) (string, error) {
 	}
 	if u.Hostname() == "" {
 		return "", fmt.Errorf("%q names no host", raw)
+	}
+	if n, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (err != nil || n == 0) {
+		return "", fmt.Errorf("%q: the port is %s, allowed are 1 to 65535", raw, u.Port())
 	}
 	if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
 		return "", fmt.Errorf("%q: there may be nothing after host and port", raw)

@@ -72,6 +72,8 @@ func TestWrongOptionsAreNamed(t *testing.T) {
 	}{
 		{"scheme", Options{URLs: []string{"http://nats.example"}}, []string{"URL number 1", `"http"`, "nats, tls, ws and wss"}},
 		{"second URL", Options{URLs: []string{"a", "nats://:4222"}}, []string{"URL number 2", "names no host"}},
+		{"port", Options{URLs: []string{"nats://a:99999"}}, []string{"URL number 1", "99999", "1 to 65535"}},
+		{"no port", Options{URLs: []string{"a:0"}}, []string{"URL number 1", "1 to 65535"}},
 		{"no URL", Options{URLs: []string{"nats://a b"}}, []string{"URL number 1", "nats://host:4222"}},
 		{"path", Options{URLs: []string{"nats://a/b"}}, []string{"URL number 1", "nothing after host and port"}},
 		{"password in a URL", Options{URLs: []string{"nats://caddy:" + secret + "@a"}}, []string{"URL number 1", "user and password"}},
