@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"github.com/caddy-websocket/caddy-websocket/e2e/internal/e2etest"
 	"github.com/caddy-websocket/caddy-websocket/e2e/internal/natsserver"
 )
@@ -155,6 +157,56 @@ func TestRequiredBrokerThatIsNotThereRefusesTheReload(t *testing.T) {
 	}
 	if now := nats.ClientIDs(); !slices.Equal(now, before) {
 		t.Errorf("NATS has the clients %v, and had %v", now, before)
+	}
+}
+
+// misfit is a NATS server that lets caddy in, with the permissions of another prefix.
+func misfit(t *testing.T) (broker string) {
+	t.Helper()
+	s := natsserver.Start(t, func(o *server.Options) {
+		of := &server.SubjectPermission{Allow: []string{"caddy-websocket.>"}}
+		o.Users = []*server.User{{Username: "caddy", Password: "secret", Permissions: &server.Permissions{Publish: of, Subscribe: of}}}
+	})
+	return "broker nats " + s.URL() + " {\n\t\t\tuser caddy secret\n\t\t\treconnect_wait 100ms\n"
+}
+
+// A prefix that the server's permissions do not have leaves a node as alone as a server
+// that is not there: a start that requires the broker says so, and does not serve. So it
+// is with a password that the server does not have.
+func TestRequiredBrokerThatRefusesRefusesTheStart(t *testing.T) {
+	broker := misfit(t)
+	// Who has mistyped a password must not look for a server that is slow.
+	out, _, err := caddyCommand(t, "run", brokerSite(newSite(t), strings.Replace(broker, " secret\n", " wrong\n", 1)+"required\n\t\t}"))
+	if _, exited := errors.AsType[*exec.ExitError](err); !exited || !strings.Contains(out, "required, and refused: ") || !strings.Contains(out, "Authorization Violation") {
+		t.Errorf("caddy run with another password: %v\n%s", err, out)
+	}
+	out, _, err = caddyCommand(t, "run", brokerSite(newSite(t), broker+"prefix shop\n\t\t\trequired\n\t\t}"))
+	if _, exited := errors.AsType[*exec.ExitError](err); !exited {
+		t.Errorf("caddy run: %v", err)
+	}
+	for _, want := range []string{"start: broker nats: required, and refused: ", `gateway \"default\"`, `user \"caddy\" may not `, "shop.default.", `prefix \"shop\"`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("caddy run does not say %q:\n%s", want, out)
+		}
+	}
+}
+
+// Who reloads with such a prefix sees it where he sees that the broker is gone.
+func TestReloadWithAPrefixThatIsNotAllowedLeavesTheNodeOnItsOwn(t *testing.T) {
+	broker := misfit(t)
+	site := newSite(t)
+	caddy := e2etest.StartCaddy(t, t.TempDir(), brokerSite(site, broker+"required\n\t\t}"))
+	waitConnected(t, caddy, "1")
+	if err := caddy.Reload(brokerSite(site, broker+"prefix shop\n\t\t}")); err != nil {
+		t.Fatal(err)
+	}
+	caddy.WaitLog(func(entry map[string]any) bool {
+		why := fmt.Sprint(entry["error"])
+		return entry["msg"] == "the broker cannot be reached: this node is on its own" && strings.Contains(why, `user "caddy" may not `) && strings.Contains(why, `prefix "shop"`)
+	})
+	waitConnected(t, caddy, "0")
+	if got := exchange(t, caddy.Dial("ws://"+site+"/ws", nil), "alone"); got != "alone" {
+		t.Errorf("a client is answered %q", got)
 	}
 }
 

@@ -12,7 +12,6 @@ type attached struct {
 	link   Link
 	downAt atomic.Int64 // when it went down, 0 while it is up
 	why    atomic.Pointer[error]
-	logged atomic.Bool // the log says that it is down
 }
 
 func (a *attached) up() bool { return a.downAt.Load() == 0 }
@@ -57,28 +56,34 @@ func (a *attached) Up() {
 		p.seen = c.s.now() // nobody could be heard
 	}
 	c.mu.Unlock()
-	since := a.downAt.Swap(0)
-	if a.logged.Swap(false) {
-		c.s.log.Load().Info("the broker can be reached: this node is no longer on its own",
-			"gateway", c.s.name, "after", time.Duration(c.s.now()-since).Round(time.Millisecond))
-	}
+	a.downAt.Store(0)
 	if c.current.Load() == a {
+		c.logUp()
 		c.greet(true, subjectAll)
 	}
 }
 
-// Down is told by the link. The log is told by tick: a connection that is just being made is
-// not worth a line.
+// Down is told by the link, again when the reason changes. The log is told by tick: a
+// connection that is just being made is not worth a line.
 func (a *attached) Down(why error) {
 	a.why.Store(&why)
 	a.downAt.CompareAndSwap(0, a.c.s.now())
+}
+
+// logUp says, if the log says that the node is on its own, that it is no longer: also when
+// it is another broker that can be reached.
+func (c *cluster) logUp() {
+	if since := c.aloneSince.Swap(0); since != 0 {
+		c.s.log.Load().Info("the broker can be reached: this node is no longer on its own",
+			"gateway", c.s.name, "after", time.Duration(c.s.now()-since).Round(time.Millisecond))
+	}
 }
 
 // logDown says, once, that the link has been down for a moment.
 func (a *attached) logDown(now int64) {
 	const moment = time.Second
 	since := a.downAt.Load()
-	if since == 0 || time.Duration(now-since) < moment || a.logged.Swap(true) {
+	if since == 0 || time.Duration(now-since) < moment || !a.c.aloneSince.CompareAndSwap(0, since) {
 		return
 	}
 	a.c.s.log.Load().Warn("the broker cannot be reached: this node is on its own", "gateway", a.c.s.name, "error", *a.why.Load())

@@ -70,7 +70,8 @@ type Receiver interface {
 	Up()
 
 	// Down is called when the link goes down, with the reason, and before anything else if
-	// it is not up from the beginning. Between Down and Up messages may be lost.
+	// it is not up from the beginning. It may be called again while the link is down, if
+	// there is another reason. Between Down and Up messages may be lost.
 	Down(why error)
 
 	// Missed is called when messages were lost because more came than were received in

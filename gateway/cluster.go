@@ -46,6 +46,7 @@ type cluster struct {
 	published, received, unsent, missed atomic.Int64
 	lost                                atomic.Int64 // of missed, what the log has not been told
 	full                                atomic.Int64 // when the log was last told that too much waits; 0 before
+	aloneSince                          atomic.Int64 // if the log says that the node is on its own, since when; 0 else
 }
 
 // Subjects. Slots have slotSubject.
@@ -251,9 +252,11 @@ func (c *cluster) misunderstood(node string, err error) {
 func (c *cluster) tick() {
 	a := c.current.Load()
 	if a == nil {
+		c.aloneSince.Store(0)
 		return
 	}
 	if a.up() {
+		c.logUp() // it may have been up from the beginning
 		c.greet(false, subjectAll)
 	}
 	a.logDown(c.s.now())

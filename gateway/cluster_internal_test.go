@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"maps"
 	"reflect"
 	"slices"
@@ -249,6 +250,61 @@ func TestNonsenseFromTheBrokerIsCountedAndDropped(t *testing.T) {
 		}
 		if _, err := g.Send(All(), Text("x")); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// Whoever is told of a node wants to know which machine that is: it is told when the node
+// has said so, whatever else came first, and what never did was never there.
+func TestNodeHasJoinedWhenItHasSaidWhoItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		l := &ledger{size: 4 << 10}
+		g, err := New(Options{Broker: l, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Serve(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = g.Shutdown(context.Background()) }()
+		command, err := appendCommand(nil, 0, &Command{Send: &SendCommand{To: All()}}, Text("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		say := func(node string, kind envelopeKind, number uint64, body []byte) {
+			l.to.Receive(append(appendHeader(nil, kind, node, number), body...))
+			synctest.Wait()
+		}
+		said := func() (lines []string) {
+			for line := range strings.Lines(log.String()) {
+				if strings.Contains(line, "node=") {
+					lines = append(lines, line)
+				}
+			}
+			return lines
+		}
+		say("aaaaaaaa", kindCommand, 1, command)
+		say("bbbbbbbb", kindCommand, 1, command)
+		if got := said(); len(got) != 0 {
+			t.Errorf("before a greeting the log says %q", got)
+		}
+		if got := g.Stats().Cluster.Nodes; got != 2 {
+			t.Errorf("%d nodes are known, want 2", got)
+		}
+		say("bbbbbbbb", kindBye, 2, nil)
+		for number := range uint64(2) {
+			say("aaaaaaaa", kindHello, number+2, []byte(`{"host":"edge"}`))
+		}
+		say("aaaaaaaa", kindBye, 4, nil)
+		got := said()
+		if len(got) != 2 || !strings.Contains(got[0], `msg="node joined"`) || !strings.Contains(got[1], `msg="node left"`) {
+			t.Errorf("the log says %q, want that a node joined, and left", got)
+		}
+		for _, line := range got {
+			if !strings.Contains(line, "node=aaaaaaaa host=edge") {
+				t.Errorf("%q does not say who", line)
+			}
 		}
 	})
 }

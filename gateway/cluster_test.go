@@ -144,6 +144,61 @@ func TestWithoutItsBrokerANodeGoesOnAlone(t *testing.T) {
 	})
 }
 
+// Who is told that a node is on its own waits for the line that says that it is over, also
+// if what mends it is a reload with other settings of the broker.
+func TestAnotherBrokerEndsBeingOnItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := memory(t)
+		m := oneMore(t, b)
+		b.Cut()
+		time.Sleep(3 * time.Second)
+		reload := func(b gateway.Broker) {
+			t.Helper()
+			gen, err := m.Gateway.Prepare(gateway.Options{Logger: m.log.Logger(), Broker: b})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := gen.Add(gatewaytest.Endpoint(t, "test", gateway.EndpointOptions{Logic: m})); err != nil {
+				t.Fatal(err)
+			}
+			if err := gen.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { gen.Close() })
+			time.Sleep(10 * time.Second)
+		}
+		said := func() [2]int {
+			return [2]int{
+				len(m.log.Find("the broker cannot be reached: this node is on its own")),
+				len(m.log.Find("the broker can be reached: this node is no longer on its own")),
+			}
+		}
+		if got := said(); got != [2]int{1, 0} {
+			t.Errorf("cut off, the log says %v times that it is on its own and no longer, want once and never", got)
+		}
+		reload(memory(t))
+		if got := said(); got != [2]int{1, 1} {
+			t.Errorf("with another broker the log says %v times that it is on its own and no longer, want once each", got)
+		}
+	})
+}
+
+// Who is to be woken when messages do not reach other nodes must not be woken by every
+// start.
+func TestStartLeavesNothingUnsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := memory(t)
+		b.Cut() // a connection takes a moment
+		m := oneMore(t, b)
+		time.Sleep(time.Minute)
+		b.Heal()
+		time.Sleep(time.Minute)
+		if stats := m.Gateway.Stats().Cluster; stats.Unsent != 0 || stats.Published == 0 {
+			t.Errorf("stats are %+v, want nothing unsent", stats)
+		}
+	})
+}
+
 // Groups that came into being while the broker was gone are heard afterwards.
 func TestWhatWasJoinedWhileCutOffIsHeardAfterwards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

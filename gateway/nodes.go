@@ -36,7 +36,7 @@ type Node struct {
 type NodeState string
 
 const (
-	// NodeJoined is a node that was heard of for the first time, or again.
+	// NodeJoined is a node that has said who it is for the first time, or again.
 	NodeJoined NodeState = "joined"
 
 	// NodeLeft is a node that said goodbye: it was shut down, and OnClose has been called
@@ -72,6 +72,7 @@ type peer struct {
 	turn   turn     // guarded by cluster.receiving
 
 	seen    int64  // guarded by cluster.mu; when it was last heard
+	greeted bool   // guarded by cluster.mu; it has said who it is, and logic has been told
 	host    string // guarded by cluster.mu
 	clients int    // guarded by cluster.mu
 }
@@ -112,7 +113,6 @@ func (c *cluster) heard(e envelope) *peer {
 		p = &peer{id: e.node, since: time.Now()}
 		c.peers[e.node] = p
 		c.others.Store(int32(len(c.peers))) //nolint:gosec // there are not that many nodes
-		c.happened(NodeEvent{p.node(), NodeJoined})
 	}
 	p.seen = c.s.now()
 	return p
@@ -126,6 +126,10 @@ func (c *cluster) greeted(p *peer, body []byte) error {
 	}
 	c.mu.Lock()
 	p.host, p.clients = g.Host, g.Clients
+	if !p.greeted && c.peers[p.id] == p {
+		p.greeted = true
+		c.happened(NodeEvent{p.node(), NodeJoined})
+	}
 	c.mu.Unlock()
 	if g.Ask {
 		c.greet(false, subjectNode+p.id)
@@ -148,7 +152,9 @@ func (c *cluster) drop(p *peer, state NodeState) {
 	delete(c.peers, p.id)
 	c.others.Store(int32(len(c.peers))) //nolint:gosec // there are not that many nodes
 	c.asks.gone(p.id)
-	c.happened(NodeEvent{p.node(), state})
+	if p.greeted {
+		c.happened(NodeEvent{p.node(), state})
+	}
 }
 
 // removeAll forgets all nodes. The caller holds mu.

@@ -40,11 +40,14 @@ func (c *cluster) publish(kind envelopeKind, body []byte, subjects ...string) er
 // publishOn publishes a message, in parts if it is long. The caller holds sending.
 func (c *cluster) publishOn(l Link, subject string, kind envelopeKind, body []byte) (err error) {
 	defer func() {
-		if err != nil {
+		switch {
+		case err == nil:
+			c.published.Add(1)
+		case kind == kindHello && errors.Is(err, ErrLinkDown):
+			// Nobody misses it: Up greets. A link may say that it is down just after it was made.
+		default:
 			c.unsent.Add(1)
-			return
 		}
-		c.published.Add(1)
 	}()
 	size := l.MaxSize()
 	if maxHeader+len(body) <= size {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 
@@ -21,9 +23,10 @@ const brokerNamespace = "websocket.brokers"
 // BrokerModule is what a module of the namespace `websocket.brokers` is asserted for,
 // once it is provisioned. It need not import this package.
 //
-// It may have a method `Ready(ctx context.Context, b gateway.Broker) error`, too, which
-// is called when the configuration starts: it returns when the configuration may come
-// into force. With its error the configuration is refused, and the one before stays.
+// It may have a method `Ready(ctx context.Context, b gateway.Broker, gateways []string)
+// error`, too, which is called when the configuration starts, with the names of the
+// gateways that will use the broker: it returns when the configuration may come into
+// force. With its error the configuration is refused, and the one before stays.
 type BrokerModule interface {
 	// NewBroker makes what the gateways use. It is called in Provision, so also when
 	// a configuration is only validated, and must not connect to anything: Attach and
@@ -131,13 +134,13 @@ func (a *App) provisionBroker(ctx caddy.Context) error {
 		return fmt.Errorf("broker %s: %w", name, err)
 	}
 	readier, ok := module.(interface {
-		Ready(ctx context.Context, b gateway.Broker) error
+		Ready(ctx context.Context, b gateway.Broker, gateways []string) error
 	})
 	if !ok {
 		return nil
 	}
 	a.awaitBroker = func() error {
-		if err := readier.Ready(ctx, a.broker.Broker); err != nil {
+		if err := readier.Ready(ctx, a.broker.Broker, slices.Sorted(maps.Keys(a.allShares()))); err != nil {
 			return fmt.Errorf("broker %s: %w", name, err)
 		}
 		return nil

@@ -53,7 +53,7 @@ func (f *fakeBroker) NewBroker() (gateway.Broker, error) {
 	return b, nil
 }
 
-func (f *fakeBroker) Ready(_ context.Context, b gateway.Broker) error {
+func (f *fakeBroker) Ready(_ context.Context, b gateway.Broker, _ []string) error {
 	if b.(*brokerInMemory).key != f.Key {
 		return fmt.Errorf("asked for %s with %v", f.Key, b)
 	}

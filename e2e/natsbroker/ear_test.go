@@ -22,13 +22,21 @@ type ear struct {
 	last   string // guarded by mu
 	isDown bool   // guarded by mu
 	downs  int    // guarded by mu
+	ups    int    // guarded by mu
+	why    error  // guarded by mu; of the last Down
 }
 
 // attach makes a node of the gateway that all tests have, which hears "all".
 func attach(t testing.TB, broker *natsbroker.Broker) *ear {
 	t.Helper()
+	return attachTo(t, broker, "default")
+}
+
+// attachTo makes a node of another gateway.
+func attachTo(t testing.TB, broker *natsbroker.Broker, gatewayName string) *ear {
+	t.Helper()
 	e := &ear{t: t}
-	link, err := broker.Attach("default", "node", e)
+	link, err := broker.Attach(gatewayName, "node", e)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,8 +47,8 @@ func attach(t testing.TB, broker *natsbroker.Broker) *ear {
 }
 
 func (e *ear) Receive(data []byte) { e.note(func() { e.last = string(data) }) }
-func (e *ear) Up()                 { e.note(func() { e.isDown = false }) }
-func (e *ear) Down(error)          { e.note(func() { e.isDown = true; e.downs++ }) }
+func (e *ear) Up()                 { e.note(func() { e.isDown = false; e.ups++ }) }
+func (e *ear) Down(why error)      { e.note(func() { e.isDown = true; e.downs++; e.why = why }) }
 func (e *ear) Missed(n int)        { e.t.Errorf("%d messages are missed", n) }
 
 func (e *ear) note(f func()) {
@@ -84,10 +92,16 @@ func awaitThat(t testing.TB, what string, there func() bool) {
 // connect waits until a broker is connected.
 func connect(t testing.TB, broker *natsbroker.Broker) error {
 	t.Helper()
+	return connectGateways(t, broker)
+}
+
+// connectGateways waits until these can use it, too.
+func connectGateways(t testing.TB, broker *natsbroker.Broker, gateways ...string) error {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
 	began := time.Now()
-	err := broker.Connect(ctx)
+	err := broker.Connect(ctx, gateways...)
 	if took := time.Since(began); took >= wait {
 		t.Errorf("Connect took %s: %v", took, err)
 	}

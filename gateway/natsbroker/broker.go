@@ -69,10 +69,31 @@ func New(o Options) (*Broker, error) {
 	return b, nil
 }
 
-// Connect waits until the broker is connected. An error says why it is not: when ctx
-// ends, or as soon as all servers were reached and have refused, for example the
-// password. The broker goes on trying in either case.
-func (b *Broker) Connect(ctx context.Context) error {
+// Connect waits until the broker is connected, and nodes of these gateways may use
+// their subjects. An error says why not: when ctx ends, as soon as all servers were
+// reached and have refused, for example the password, or, with ErrRefused, when the
+// permissions are others. The broker goes on trying in each case.
+func (b *Broker) Connect(ctx context.Context, gateways ...string) error {
+	if err := b.connected(ctx); err != nil {
+		return err
+	}
+	for _, name := range gateways {
+		err := b.try(ctx, name)
+		for errors.Is(err, gateway.ErrLinkDown) {
+			if err := b.connected(ctx); err != nil {
+				return err
+			}
+			err = b.try(ctx, name)
+		}
+		if err != nil {
+			return fmt.Errorf("gateway %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// connected waits until there is a session.
+func (b *Broker) connected(ctx context.Context) error {
 	for {
 		b.mu.Lock()
 		closed, up, refused, why, changed := b.closed, b.session != nil, b.refused, b.why, b.changed
@@ -279,6 +300,9 @@ func (b *Broker) failed(why error, refused bool) {
 	defer b.mu.Unlock()
 	b.why, b.refused = why, refused
 	b.announce()
+	for l := range b.links {
+		l.stillDown(why)
+	}
 }
 
 // pause waits for ReconnectWait and up to half of it more. It returns false when the
@@ -297,7 +321,8 @@ func (b *Broker) pause() bool {
 
 // asyncError hears what went wrong without ending the session. It is called by
 // nats.go's own goroutine, and must not wait for nats.go.
-func (b *Broker) asyncError(err error) {
+func (b *Broker) asyncError(s *session, err error) {
+	defer s.tell(err)
 	switch {
 	case errors.Is(err, nats.ErrSlowConsumer):
 		b.mu.Lock()
@@ -306,7 +331,9 @@ func (b *Broker) asyncError(err error) {
 		for _, l := range links {
 			l.overtaken()
 		}
-	case errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, nats.ErrMaxSubscriptionsExceeded):
+	case errors.Is(err, nats.ErrPermissionViolation):
+		b.violated(s, err)
+	case errors.Is(err, nats.ErrMaxSubscriptionsExceeded):
 		b.log.line(slog.LevelError, "NATS refuses a subject: nodes do not hear each other there", slog.Any("error", err))
 	default:
 		b.log.line(slog.LevelWarn, "NATS reports an error", slog.Any("error", err))

@@ -17,6 +17,9 @@ type confirmation struct {
 
 // settle tells how a confirmation has ended. mu is held.
 func (l *link) settle(c confirmation, err error) {
+	if err == nil && l.refused != nil {
+		err = gateway.ErrLinkDown
+	}
 	if c.bringsUp && err == nil {
 		l.state = up
 		l.in.Up()
@@ -63,6 +66,9 @@ func (l *link) confirm() {
 		err := s.nc.FlushTimeout(patience)
 		if errors.Is(err, nats.ErrTimeout) {
 			s.abort()
+		}
+		if err == nil {
+			s.caughtUp()
 		}
 		l.mu.Lock()
 		if l.session == s {

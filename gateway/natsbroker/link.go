@@ -37,6 +37,7 @@ type link struct {
 	session     *session                 // guarded by mu; nil while down
 	pumped      chan struct{}            // guarded by mu; closed when all that the session delivered is in the inbox
 	subjects    map[string]*subscription // guarded by mu
+	refused     error                    // guarded by mu; why the session is of no use to the link
 	wantedSoFar uint64                   // guarded by mu; how often Subscribe was called
 	out         batch                    // guarded by mu; what the writer has to do
 	size        int64                    // guarded by mu; of all that waits, what the writer holds included
@@ -81,6 +82,7 @@ func (l *link) attach(s *session, why error) {
 	}
 	l.use(s)
 	l.state = up
+	l.queue(task{kind: knock})
 }
 
 // begin gives the link a new session. It is up when the server has confirmed the
@@ -99,6 +101,7 @@ func (l *link) begin(s *session) {
 	}) {
 		l.look(subject, l.subjects[subject])
 	}
+	l.queue(task{kind: knock})
 	l.queue(task{kind: confirm, confirmation: confirmation{bringsUp: true}})
 }
 
@@ -108,6 +111,15 @@ func (l *link) use(s *session) {
 	pumped := make(chan struct{})
 	l.pumped = pumped
 	l.broker.tasks.Go(func() { l.pump(s, pumped) })
+}
+
+// stillDown tells why there is no session now.
+func (l *link) stillDown(why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.session == nil && !l.stopped {
+		l.in.Down(why)
+	}
 }
 
 // lose takes the session away, and what waits for it.
@@ -135,7 +147,7 @@ func (l *link) lose(s *session, why error) {
 
 // drop forgets the session, and fails what waits for it. mu is held.
 func (l *link) drop() {
-	l.state, l.session = down, nil
+	l.state, l.session, l.refused = down, nil, nil
 	for subject, sub := range l.subjects {
 		sub.queued, sub.active, sub.dropped = false, nil, 0
 		if !sub.wanted {

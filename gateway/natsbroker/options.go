@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,7 +40,8 @@ type Options struct {
 	// URLs are the servers, in no order: nats://, tls://, ws:// or wss://, host and
 	// port; without a scheme nats:// is meant, without a port 4222 (80 and 443 for
 	// WebSocket). Servers that these name as belonging to their cluster are used, too.
-	// User information in a URL is an error, and so is WebSocket beside the others.
+	// tls:// demands TLS of that server, nats:// has it if the server wants it or any of
+	// TLS is set. User information in a URL is an error, and so is WebSocket beside the others.
 	// Empty means DefaultURL.
 	URLs []string
 
@@ -118,7 +120,8 @@ type TLS struct {
 	ServerName string
 }
 
-// check returns the options with the defaults filled in, or what is wrong with them.
+// check returns the options with the defaults filled in, or what is wrong with them. What
+// a configuration may give otherwise than as a field of Options is told in words.
 func (o Options) check() (Options, error) {
 	for _, check := range []func(*Options) error{checkURLs, checkNames, checkAuthentication, checkTLS, checkBounds} {
 		if err := check(&o); err != nil {
@@ -139,11 +142,11 @@ func checkURLs(o *Options) error {
 	for i, raw := range o.URLs {
 		server, err := parseURL(raw)
 		if err != nil {
-			return fmt.Errorf("URLs: number %d: %w", i+1, err)
+			return fmt.Errorf("URL number %d: %w", i+1, err)
 		}
 		o.URLs[i] = server
 		if isWebSocket(server) != isWebSocket(o.URLs[0]) {
-			return errors.New("URLs: ws:// and wss:// cannot stand beside nats:// and tls://: give one kind only")
+			return errors.New("the URLs: ws:// and wss:// cannot stand beside nats:// and tls://: give one kind only")
 		}
 	}
 	return nil
@@ -152,7 +155,7 @@ func checkURLs(o *Options) error {
 // parseURL completes a server's URL. Its errors do not quote what could be a password.
 func parseURL(raw string) (string, error) {
 	if strings.Contains(raw, "@") {
-		return "", errors.New("user information is not allowed in a URL: give it as User and Password, or as Token")
+		return "", errors.New("user information is not allowed in a URL: user and password, or a token, are options of their own")
 	}
 	full := strings.TrimSpace(raw)
 	if !strings.Contains(full, "://") {
@@ -174,6 +177,9 @@ func parseURL(raw string) (string, error) {
 	}
 	if u.Hostname() == "" {
 		return "", fmt.Errorf("%q names no host", raw)
+	}
+	if n, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (err != nil || n == 0) {
+		return "", fmt.Errorf("%q: the port is %s, allowed are 1 to 65535", raw, u.Port())
 	}
 	if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
 		return "", fmt.Errorf("%q: there may be nothing after host and port", raw)
@@ -199,11 +205,11 @@ func checkNames(o *Options) error {
 		o.Prefix = DefaultPrefix
 	}
 	if len(o.Prefix) > maxPrefix {
-		return fmt.Errorf("the Prefix %.32q... has %d bytes, allowed are %d", o.Prefix, len(o.Prefix), maxPrefix)
+		return fmt.Errorf("the prefix %.32q... has %d bytes, allowed are %d", o.Prefix, len(o.Prefix), maxPrefix)
 	}
 	for token := range strings.SplitSeq(o.Prefix, ".") {
 		if token == "" || encodeName(token) != token {
-			return fmt.Errorf("the Prefix %q: allowed are ASCII letters, digits, - and _, and single dots in between", o.Prefix)
+			return fmt.Errorf("the prefix %q: allowed are ASCII letters, digits, - and _, and single dots in between", o.Prefix)
 		}
 	}
 	return nil
@@ -232,12 +238,12 @@ func checkAuthentication(o *Options) error {
 	}
 	if o.CredentialsFile != "" {
 		if _, err := readCredentials(o.CredentialsFile); err != nil {
-			return fmt.Errorf("CredentialsFile: %w", err)
+			return fmt.Errorf("the credentials file: %w", err)
 		}
 	}
 	if o.NKeySeedFile != "" {
 		if _, err := readSeed(o.NKeySeedFile); err != nil {
-			return fmt.Errorf("NKeySeedFile: %w", err)
+			return fmt.Errorf("the file of the nkey's seed: %w", err)
 		}
 	}
 	return nil
@@ -249,12 +255,12 @@ func checkTLS(o *Options) error {
 	}
 	if o.TLS.CAFile != "" {
 		if _, err := readCAs(o.TLS.CAFile); err != nil {
-			return fmt.Errorf("TLS.CAFile: %w", err)
+			return fmt.Errorf("the file of TLS authorities: %w", err)
 		}
 	}
 	if o.TLS.CertFile != "" {
 		if _, err := tls.LoadX509KeyPair(o.TLS.CertFile, o.TLS.KeyFile); err != nil {
-			return fmt.Errorf("TLS.CertFile %q and TLS.KeyFile %q: %w", o.TLS.CertFile, o.TLS.KeyFile, err)
+			return fmt.Errorf("the TLS client certificate %q with the key %q: %w", o.TLS.CertFile, o.TLS.KeyFile, err)
 		}
 	}
 	return nil

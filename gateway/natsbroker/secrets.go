@@ -72,7 +72,7 @@ func (o *Options) authenticate(n *nats.Options) error {
 	if o.CredentialsFile != "" {
 		c, err := readCredentials(o.CredentialsFile)
 		if err != nil {
-			return fmt.Errorf("CredentialsFile: %w", err)
+			return fmt.Errorf("the credentials file: %w", err)
 		}
 		n.UserJWT = func() (string, error) { return c.jwt, nil }
 		n.SignatureCB = c.pair.Sign
@@ -80,11 +80,11 @@ func (o *Options) authenticate(n *nats.Options) error {
 	if o.NKeySeedFile != "" {
 		pair, err := readSeed(o.NKeySeedFile)
 		if err != nil {
-			return fmt.Errorf("NKeySeedFile: %w", err)
+			return fmt.Errorf("the file of the nkey's seed: %w", err)
 		}
 		n.SignatureCB = pair.Sign
 		if n.Nkey, err = pair.PublicKey(); err != nil {
-			return fmt.Errorf("NKeySeedFile: %w", err)
+			return fmt.Errorf("the file of the nkey's seed: %w", err)
 		}
 	}
 	return nil
@@ -103,13 +103,13 @@ func (o *Options) secure(n *nats.Options, at server) error {
 	if o.TLS.CAFile != "" {
 		var err error
 		if config.RootCAs, err = readCAs(o.TLS.CAFile); err != nil {
-			return fmt.Errorf("TLS.CAFile: %w", err)
+			return fmt.Errorf("the file of TLS authorities: %w", err)
 		}
 	}
 	if o.TLS.CertFile != "" {
 		pair, err := tls.LoadX509KeyPair(o.TLS.CertFile, o.TLS.KeyFile)
 		if err != nil {
-			return fmt.Errorf("TLS.CertFile, TLS.KeyFile: %w", err)
+			return fmt.Errorf("the TLS client certificate %q with the key %q: %w", o.TLS.CertFile, o.TLS.KeyFile, err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}

@@ -33,12 +33,17 @@ type session struct {
 	dialer  *dialer
 	maxSize int
 	ended   chan struct{} // closed when nats.go delivers nothing more
+
+	mu      sync.Mutex
+	told    error         // guarded by mu; of the server, the last that asyncError heard
+	more    chan struct{} // guarded by mu; closed when there is another
+	useless error         // guarded by mu; why it was given up
 }
 
 // dial connects to a server. It takes ConnectTimeout, or until ctx ends.
 func (b *Broker) dial(ctx context.Context, at server) (*session, error) {
 	o := &b.options
-	s := &session{at: at, ended: make(chan struct{}), dialer: &dialer{ctx: ctx, timeout: o.ConnectTimeout}}
+	s := &session{at: at, ended: make(chan struct{}), more: make(chan struct{}), dialer: &dialer{ctx: ctx, timeout: o.ConnectTimeout}}
 	n := nats.Options{
 		Url:                     at.url,
 		Name:                    o.Name,
@@ -51,7 +56,7 @@ func (b *Broker) dial(ctx context.Context, at server) (*session, error) {
 		CustomDialer:            s.dialer,
 		SkipHostLookup:          true, // the dialer's looking up can be called off
 		ClosedCB:                func(*nats.Conn) { close(s.ended) },
-		AsyncErrorCB:            func(_ *nats.Conn, _ *nats.Subscription, err error) { b.asyncError(err) },
+		AsyncErrorCB:            func(_ *nats.Conn, _ *nats.Subscription, err error) { b.asyncError(s, err) },
 	}
 	err := errors.Join(o.authenticate(&n), o.secure(&n, at))
 	if err == nil {
@@ -90,6 +95,12 @@ func (s *session) abort() { s.dialer.abort() }
 
 // why says what ended the session.
 func (s *session) why() error {
+	s.mu.Lock()
+	useless := s.useless
+	s.mu.Unlock()
+	if useless != nil {
+		return useless
+	}
 	if err := s.nc.LastError(); err != nil {
 		return fmt.Errorf("connection to %s lost: %w", s.at.url, err)
 	}

@@ -29,6 +29,7 @@ const (
 	publish taskKind = iota
 	look             // at what is wanted of a subject
 	confirm
+	knock
 )
 
 func (b *batch) reset() {
@@ -81,6 +82,8 @@ func (l *link) write() {
 				l.match(s, t.subject)
 			case confirm:
 				l.ask(s, t.confirmation)
+			case knock:
+				l.knock(s)
 			}
 		}
 	}

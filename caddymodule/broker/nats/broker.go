@@ -45,13 +45,13 @@ func (b *broker) Attach(gatewayName, node string, to gateway.Receiver) (gateway.
 	return made.Attach(gatewayName, node, to)
 }
 
-// connect waits for the connection, until ctx is done.
-func (b *broker) connect(ctx context.Context) error {
+// connect waits until gateways are connected, or ctx is done.
+func (b *broker) connect(ctx context.Context, gateways []string) error {
 	made, err := b.get()
 	if err != nil {
 		return err
 	}
-	return made.Connect(ctx)
+	return made.Connect(ctx, gateways...)
 }
 
 // Close ends the connection, if there was need of one.

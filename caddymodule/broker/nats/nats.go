@@ -136,8 +136,8 @@ func (n *NATS) BrokerKey() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Ready waits for the connection if it is required.
-func (n *NATS) Ready(ctx context.Context, b gateway.Broker) error {
+// Ready waits for the connection, with which these gateways can be used, if it is required.
+func (n *NATS) Ready(ctx context.Context, b gateway.Broker, gateways []string) error {
 	if n.Required == 0 {
 		return nil
 	}
@@ -148,10 +148,15 @@ func (n *NATS) Ready(ctx context.Context, b gateway.Broker) error {
 	timeout := time.Duration(n.Required)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := shared.connect(ctx); err != nil {
+	err := shared.connect(ctx, gateways)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
 		return fmt.Errorf("required, and not connected within %s: %w", timeout, err)
+	default:
+		return fmt.Errorf("required, and refused: %w", err)
 	}
-	return nil
 }
 
 // Interface guards

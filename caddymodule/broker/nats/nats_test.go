@@ -82,7 +82,8 @@ func TestBadOptionsAreRefused(t *testing.T) {
 		{`{"urls": [""]}`, "a url is empty"},
 		{`{"urls": ["http://127.0.0.1"]}`, "allowed are nats, tls, ws and wss"},
 		{`{"urls": ["{env.NATS_TEST_URL}"]}`, "user information is not allowed in a URL"},
-		{`{"prefix": "a b"}`, "allowed are ASCII letters"},
+		{`{"urls": ["127.0.0.1", "127.0.0.1:99999"]}`, "URL number 2: "},
+		{`{"prefix": "a b"}`, "the prefix \"a b\": allowed are ASCII letters"},
 		{`{"connect_timeout": "-1s"}`, "connect_timeout -1s: allowed are positive durations"},
 		{`{"reconnect_wait": -1}`, "reconnect_wait -1ns: allowed are positive durations"},
 		{`{"required": "61s"}`, "required 1m1s: allowed is at most 1m0s"},
@@ -91,9 +92,10 @@ func TestBadOptionsAreRefused(t *testing.T) {
 		{`{"token": "x", "credentials_file": "y"}`, "credentials_file and token are given: allowed is one way to authenticate"},
 		{`{"password": "secret"}`, "password is given without user"},
 		{`{"tls_client_key": "x"}`, "tls_client: certificate and key are given together"},
-		{`{"tls_ca": "/no/such/file"}`, "/no/such/file"},
-		{`{"credentials_file": "/no/such/file"}`, "/no/such/file"},
-		{`{"nkey_seed_file": "/no/such/file"}`, "/no/such/file"},
+		{`{"tls_ca": "/no/such/file"}`, "TLS authorities: open /no/such/file"},
+		{`{"tls_client_certificate": "/no/such/cert", "tls_client_key": "/no/such/key"}`, "TLS client certificate \"/no/such/cert\" with the key \"/no/such/key\""},
+		{`{"credentials_file": "/no/such/file"}`, "credentials file: open /no/such/file"},
+		{`{"nkey_seed_file": "/no/such/file"}`, "nkey's seed: open /no/such/file"},
 	} {
 		n := new(NATS)
 		if err := caddy.StrictUnmarshalJSON([]byte(tt.config), n); err != nil {
@@ -102,6 +104,13 @@ func TestBadOptionsAreRefused(t *testing.T) {
 		err := n.Provision(caddy.Context{})
 		if err == nil || !strings.Contains(err.Error(), tt.err) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v, want an error with %q", tt.config, err, tt.err)
+			continue
+		}
+		// Who writes a Caddyfile does not know the fields of the Go package.
+		for _, name := range []string{"URLs:", "Prefix", "File", "User", "Password", "Token", "TLS."} {
+			if strings.Contains(err.Error(), name) {
+				t.Errorf("%s: %v has %q, which is in no Caddyfile", tt.config, err, name)
+			}
 		}
 	}
 }
@@ -160,7 +169,7 @@ func TestNothingIsDialledBeforeABrokerIsUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Ready(t.Context(), b); err != nil {
+	if err := n.Ready(t.Context(), b, []string{"default"}); err != nil {
 		t.Errorf("not required, and waited for: %v", err)
 	}
 	if err := b.(io.Closer).Close(); err != nil {
@@ -191,7 +200,7 @@ func TestRequiredBrokerIsWaitedForNoLongerThanAllowed(t *testing.T) {
 	}
 	defer b.(io.Closer).Close()
 	start := time.Now()
-	err = n.Ready(t.Context(), b)
+	err = n.Ready(t.Context(), b, []string{"default"})
 	if err == nil || !strings.Contains(err.Error(), "required, and not connected within 200ms: ") {
 		t.Errorf("it is ready: %v", err)
 	}

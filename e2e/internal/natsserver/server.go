@@ -118,6 +118,15 @@ func (s *Server) Start() {
 // Configure changes what a server is when it is started next.
 func (s *Server) Configure(change func(*server.Options)) { change(&s.options) }
 
+// Reload changes what a server is while it runs. Its clients stay, if they still may.
+func (s *Server) Reload(change func(*server.Options)) {
+	s.t.Helper()
+	change(&s.options)
+	if err := s.running.ReloadOptions(s.options.Clone()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // Stop ends a server as if it were killed: its connections end at once. It does nothing
 // if it is stopped.
 func (s *Server) Stop() {
