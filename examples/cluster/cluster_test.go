@@ -28,7 +28,7 @@ func TestWhatCannotBeDoneIsNamed(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q prints %q, want %q", line, out.String(), want)
 		}
-		if help := strings.Contains(out.String(), "Ctrl-C"); help != (strings.HasPrefix(want, "Ctrl-C")) {
+		if help := strings.Contains(out.String(), "Ctrl-C"); help != strings.HasPrefix(want, "Ctrl-C") {
 			t.Errorf("%q prints %q", line, out.String())
 		}
 	}

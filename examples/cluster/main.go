@@ -70,20 +70,24 @@ func run(ctx context.Context, sites, admins, ports []string, logs, external stri
 	if c.token == "" {
 		c.token = rand.Text()
 	}
-	env := []string{"PUSH_TOKEN=" + c.token, "NATS_URL=" + external}
+	password := os.Getenv("NATS_PASSWORD")
+	if password == "" {
+		// nats.conf would take a number for one. A server that is there and asks for none
+		// does not look at it.
+		password = "a" + rand.Text()
+	}
+	env := []string{"PUSH_TOKEN=" + c.token, "NATS_PASSWORD=" + password}
 	if external == "" {
-		password := os.Getenv("NATS_PASSWORD")
-		if password == "" {
-			password = "a" + rand.Text() // nats.conf would take a number for one
-		}
 		if c.nats, err = newNATS(password); err != nil {
 			return err
 		}
 		defer c.nats.stop()
-		env = []string{"PUSH_TOKEN=" + c.token, "NATS_URL=" + c.nats.url(), "NATS_USER=node", "NATS_PASSWORD=" + password}
+		env = append(env, "NATS_URL="+c.nats.url(), "NATS_USER=node")
+	} else {
+		env = append(env, "NATS_URL="+external)
 	}
 	for i, site := range sites {
-		n := &node{number: i + 1, site: site, admin: admins[i], push: ports[i], env: env, out: c.out}
+		n := &node{number: i + 1, site: site, admin: admins[i], push: ports[i], env: env, out: c.out} //nolint:gosec // there is one for each site
 		n.log = filepath.Join(logs, fmt.Sprintf("node-%d.log", n.number))
 		if err := os.WriteFile(n.log, nil, 0o600); err != nil { // what an earlier cluster has left
 			return fmt.Errorf("making a log: %w", err)

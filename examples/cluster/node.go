@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,7 +80,7 @@ func (n *node) start(ctx context.Context) error {
 	}
 	p := &process{cmd: exec.Command(self, "run", "--config", "Caddyfile"), ended: make(chan struct{})} //nolint:gosec // it is this program
 	name := fmt.Sprint("node ", n.number)
-	p.cmd.Env = append(os.Environ(), append(n.env,
+	p.cmd.Env = append(os.Environ(), append(slices.Clip(n.env),
 		childVariable+"=1", "NODE_NAME="+name, "WS_ADDR="+n.site, "WS_ADMIN="+n.admin, "PUSH_PORT="+n.push)...)
 	log, err := os.OpenFile(n.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
