@@ -2,16 +2,20 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,7 +35,9 @@ type exampleCluster struct {
 	keys  io.Writer
 	lines chan string
 	sites []string
+	push  []string // the ports of the push APIs
 	data  string
+	logs  string // a folder
 
 	killed bool // by the test
 	once   sync.Once
@@ -41,6 +47,8 @@ type exampleCluster struct {
 // five seconds until a node counts as lost, on a busy machine.
 const clusterPatience = time.Minute
 
+const clusterToken = "0123456789abcdef0123456789abcdef"
+
 // startCluster runs examples/cluster as its README does, on ports of the test's own.
 func startCluster(t *testing.T) *exampleCluster {
 	t.Helper()
@@ -49,15 +57,17 @@ func startCluster(t *testing.T) *exampleCluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(private) })
-	c := &exampleCluster{t: t, lines: make(chan string, 1000), data: filepath.Join(private, "data")}
+	c := &exampleCluster{t: t, lines: make(chan string, 1000), data: filepath.Join(private, "data"), logs: private}
 	var admins []string
 	for i := range 3 {
 		c.sites = append(c.sites, fmt.Sprintf("localhost:%d", e2etest.ReservePort(t)))
+		c.push = append(c.push, strconv.Itoa(e2etest.ReservePort(t)))
 		admins = append(admins, fmt.Sprintf("unix/%s/admin-%d.sock", private, i+1))
 	}
-	c.cmd = exec.Command(e2etest.Module(t, "examples/cluster"), "-sites", strings.Join(c.sites, ","), "-admins", strings.Join(admins, ","))
+	c.cmd = exec.Command(e2etest.Module(t, "examples/cluster"), "-sites", strings.Join(c.sites, ","), "-admins", strings.Join(admins, ","),
+		"-push", strings.Join(c.push, ","), "-logs", c.logs)
 	c.cmd.Dir = filepath.Join(e2etest.RepoRoot(t), "examples/cluster")
-	c.cmd.Env = append(os.Environ(), "HOME="+private, "XDG_DATA_HOME="+c.data, "XDG_CONFIG_HOME="+private, "NATS_PASSWORD=")
+	c.cmd.Env = append(os.Environ(), "HOME="+private, "XDG_DATA_HOME="+c.data, "XDG_CONFIG_HOME="+private, "NATS_PASSWORD=", "PUSH_TOKEN="+clusterToken)
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as in a terminal
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
@@ -81,8 +91,8 @@ func startCluster(t *testing.T) *exampleCluster {
 	return c
 }
 
-// await reads what the program prints, until a line has this in it.
-func (c *exampleCluster) await(text string) {
+// await reads what the program prints, until a line has this in it, and returns the line.
+func (c *exampleCluster) await(text string) string {
 	c.t.Helper()
 	var before []string
 	for deadline := time.After(2 * clusterPatience); ; {
@@ -93,7 +103,7 @@ func (c *exampleCluster) await(text string) {
 			}
 			before = append(before, line)
 			if strings.Contains(line, text) {
-				return
+				return line
 			}
 		case <-deadline:
 			c.t.Fatalf("the program does not print %q, but:\n%s", text, strings.Join(before, "\n"))
@@ -102,12 +112,59 @@ func (c *exampleCluster) await(text string) {
 }
 
 // key types a line, and waits for what the program says then.
-func (c *exampleCluster) key(line, want string) {
+func (c *exampleCluster) key(line, want string) string {
 	c.t.Helper()
 	if _, err := fmt.Fprintln(c.keys, line); err != nil {
 		c.t.Fatal(err)
 	}
-	c.await(want)
+	return c.await(want)
+}
+
+// logged waits until a node has logged a line.
+func (c *exampleCluster) logged(number int, message string) {
+	c.t.Helper()
+	want := fmt.Sprintf(`"msg":%q`, message)
+	for deadline := time.Now().Add(clusterPatience); ; time.Sleep(50 * time.Millisecond) {
+		log, err := os.ReadFile(filepath.Join(c.logs, fmt.Sprintf("node-%d.log", number)))
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if bytes.Contains(log, []byte(want)) {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("node %d does not log %s, but:\n%s", number, want, log)
+		}
+	}
+}
+
+// curl makes the call of the README to a node, and returns the answer.
+func (c *exampleCluster) curl(number int) string {
+	c.t.Helper()
+	readme, err := os.ReadFile(filepath.Join(e2etest.RepoRoot(c.t), "examples/cluster/README.md"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	call := regexp.MustCompile(`(?s)-d '([^']*)'.*?'http://127.0.0.1:4481(/[^']*)'`).FindSubmatch(readme)
+	if call == nil {
+		c.t.Fatal("the README of examples/cluster has no call of the push API")
+	}
+	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, "http://127.0.0.1:"+c.push[number-1]+string(call[2]), bytes.NewReader(call[1]))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+clusterToken)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return strings.TrimSpace(string(answer))
 }
 
 // end is Ctrl-C, which a terminal sends to all processes of the group. All end as they
@@ -123,7 +180,7 @@ func (c *exampleCluster) interrupt() {
 		}
 	}
 	for line := range c.lines { // until it closes its output
-		if strings.Contains(line, "is killed") {
+		if strings.Contains(line, "is killed") || strings.Contains(line, "has died") {
 			c.t.Errorf("Ctrl-C: %s", line)
 		}
 	}
@@ -272,6 +329,12 @@ func TestClusterExampleDoesWhatItsReadmeSays(t *testing.T) {
 	}
 	cid.says("hello ann")
 	ann.hearsSaid("hello ann", "cid", "node 3")
+	if answer := c.curl(2); answer != `{"clients":3}` {
+		t.Errorf("the push API answers %s", answer)
+	}
+	for _, v := range []*visitor{ann, bob, cid} {
+		v.hearsSaid("hello", "curl", "terminal")
+	}
 
 	c.key("2", "node 2 has stopped")
 	_ = bob.ws.SetReadDeadline(time.Now().Add(clusterPatience))
@@ -298,6 +361,7 @@ func TestClusterExampleDoesWhatItsReadmeSays(t *testing.T) {
 	c.key("kill 3", "node 3 is killed")
 	ann.hearsOf(cid.node, "lost")
 	bob.hearsOf(cid.node, "lost")
+	c.logged(1, "node lost: it gives no sign of life")
 	c.key("3", "node 3 runs")
 	ann.hearsOf("", "joined")
 	cid = c.enterAmong(2, 3, "cid")
@@ -317,6 +381,21 @@ func TestClusterExampleDoesWhatItsReadmeSays(t *testing.T) {
 		v.hearsSaid("all there?", "ann", "node 1")
 	}
 	c.key("help", "Ctrl-C ends all.")
+
+	c.key("nats", "NATS has stopped")
+	c.key("2", "node 2 has stopped")
+	var pid int
+	if _, err := fmt.Sscanf(c.key("2", "node 2 runs"), "node 2 runs: process %d", &pid); err != nil {
+		t.Fatal(err)
+	}
+	if line := c.await("node 2 is on its own: NATS cannot be reached"); !strings.Contains(line, "connection refused") {
+		t.Errorf("%q has no reason", line)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil { // from outside
+		t.Fatal(err)
+	}
+	c.await("node 2 has died: signal: killed")
+	c.key("kill 2", "node 2 does not run")
 
 	c.end()
 	_ = cid.ws.SetReadDeadline(time.Now().Add(clusterPatience))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -71,6 +72,94 @@ https://%s {
 				t.Fatal(err)
 			}
 			wantSaid(t, netLog, tt.said, tt.never)
+		})
+	}
+}
+
+// In Chromium a socket that comes back is over HTTP/1.1, since the page's connection
+// went with the server that was replaced, and it makes none for a socket. With the line
+// that docs/http2-http3.md has for it, it is over HTTP/2 again; so it is without in Firefox.
+func TestSocketsComeBackOverHTTP2IfThePageAsksFirst(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(e2etest.RepoRoot(t), "docs/http2-http3.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := regexp.MustCompile(`(?m)^\tawait fetch\(.*;$`).FindString(string(page))
+	if ask == "" {
+		t.Fatal("docs/http2-http3.md has no line with a request")
+	}
+	for name, browser := range map[string]struct {
+		alone string // how the socket comes back without the line
+		start func(t *testing.T, url string) (evaluate func(script string) string)
+	}{
+		"Chromium": {"HTTP/1.1", func(t *testing.T, url string) func(string) string {
+			tab := e2etest.Chromium(t)
+			do(t, tab, chromedp.Navigate(url))
+			return func(script string) string {
+				t.Helper()
+				got, err := chromedp.Run(tab, chromedp.Evaluate[string](script, chromedp.EvalAwaitPromise))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return got
+			}
+		}},
+		"Firefox": {"HTTP/2.0", func(t *testing.T, url string) func(string) string {
+			firefox := e2etest.StartFirefox(t)
+			firefox.Navigate(url)
+			return firefox.Evaluate
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := fmt.Sprintf(`{
+	auto_https disable_redirects
+	skip_install_trust
+	grace_period 2s
+}
+https://localhost:%d {
+	bind 127.0.0.1
+	tls internal
+	websocket /ws {
+		logic reply "{ws.proto}"
+	}
+	header Content-Type text/html
+	respond "<!DOCTYPE html><title>page</title>"
+}
+`, e2etest.ReservePort(t))
+			site := regexp.MustCompile(`localhost:\d+`).FindString(config)
+			caddy := e2etest.StartProgram(t, e2etest.Program(t, "./cmd/caddy", "-tags", "extendedconnect"), t.TempDir(), config)
+			caddy.AwaitTLS(site)
+			evaluate := browser.start(t, "https://"+site+"/")
+			// open returns which protocol a new socket came over.
+			open := func(before string) string {
+				t.Helper()
+				return evaluate(`(async () => {` + before + `
+					const ws = new WebSocket('wss://' + location.host + '/ws');
+					window.gone = new Promise(ok => ws.addEventListener('close', e => ok('' + e.code)));
+					window.ws = ws;
+					return new Promise(ok => {
+						ws.onopen = () => ws.send('tom');
+						ws.onmessage = e => ok(e.data);
+						ws.onclose = e => ok('closed with ' + e.code);
+					});
+				})()`)
+			}
+			if got := open(""); got != "HTTP/2.0" {
+				t.Fatalf("the first socket: %s, want HTTP/2.0", got)
+			}
+			if err := caddy.Reload(config + "\n# changed\nhttp://localhost:" + fmt.Sprint(e2etest.ReservePort(t)) + " {\n\tbind 127.0.0.1\n}\n"); err != nil {
+				t.Fatal(err)
+			}
+			if got := evaluate(`gone`); got != "1012" {
+				t.Fatalf("the reload closed it with %s, want 1012", got)
+			}
+			if got := open(""); got != browser.alone {
+				t.Errorf("the socket that came back: %s, want %s", got, browser.alone)
+			}
+			evaluate(`ws.close(), gone`)
+			if got := open(ask); got != "HTTP/2.0" {
+				t.Errorf("the socket after the page's request: %s, want HTTP/2.0", got)
+			}
 		})
 	}
 }

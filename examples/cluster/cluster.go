@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 type cluster struct {
 	nodes []*node
 	nats  *natsServer // nil if it is not ours
+	token string      // of the push API
 	out   io.Writer
 }
 
@@ -47,8 +49,9 @@ func (c *cluster) stop() {
 
 func (c *cluster) help() {
 	for _, n := range c.nodes {
-		fmt.Fprintf(c.out, "node %d  https://%s/\n", n.number, n.site)
+		fmt.Fprintf(c.out, "node %d  https://%s/  push API http://127.0.0.1:%s\n", n.number, n.site, n.push)
 	}
+	fmt.Fprintf(c.out, "\nlogs    %s\ntoken   export PUSH_TOKEN=%s\n", filepath.Join(filepath.Dir(c.nodes[0].log), "node-*.log"), c.token)
 	fmt.Fprintln(c.out, `
 Open two of them, and talk. Then type here, and Enter:
 
@@ -67,21 +70,34 @@ func (c *cluster) do(ctx context.Context, line string) {
 	if kill {
 		words = words[1:]
 	}
-	if len(words) != 1 {
+	switch {
+	case len(words) == 0 || words[0] == "help":
 		c.help()
 		return
-	}
-	if words[0] == "nats" && !kill && c.nats != nil {
+	case len(words) > 1:
+		c.misunderstood(line)
+		return
+	case words[0] == "nats" && !kill:
+		if c.nats == nil {
+			fmt.Fprintln(c.out, "the NATS server is not ours: stop it where it runs")
+			return
+		}
 		c.nats.toggle(c.out)
 		return
 	}
 	number, err := strconv.Atoi(words[0])
-	if err != nil || number < 1 || number > len(c.nodes) {
-		c.help()
+	if err != nil {
+		c.misunderstood(line)
+		return
+	}
+	if number < 1 || number > len(c.nodes) {
+		fmt.Fprintf(c.out, "there is no node %d: there are 1 to %d\n", number, len(c.nodes))
 		return
 	}
 	n := c.nodes[number-1]
 	switch {
+	case kill && !n.running():
+		fmt.Fprintf(c.out, "node %d does not run\n", number)
 	case kill:
 		n.kill()
 	case n.running():
@@ -91,6 +107,10 @@ func (c *cluster) do(ctx context.Context, line string) {
 			fmt.Fprintln(c.out, err)
 		}
 	}
+}
+
+func (c *cluster) misunderstood(line string) {
+	fmt.Fprintf(c.out, "%q is not understood: type a node's number, kill and a number, nats, or help\n", line)
 }
 
 // read gives the lines that are typed, until there are none any more.

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	_ "time/tzdata" // log time zones, also where the system has no database of them
@@ -32,6 +33,8 @@ func main() {
 	}
 	sites := flag.String("sites", "localhost:4431,localhost:4432,localhost:4433", "where the nodes are, one for each")
 	admins := flag.String("admins", "localhost:2031,localhost:2032,localhost:2033", "their admin endpoints")
+	ports := flag.String("push", "4481,4482,4483", "the ports of their push APIs, on 127.0.0.1")
+	logs := flag.String("logs", ".", "the folder for their logs, node-1.log and so on")
 	external := flag.String("nats", "", "the URL of a NATS server that is there (NATS_USER, NATS_PASSWORD), instead of one of our own")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -39,7 +42,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, strings.Split(*sites, ","), strings.Split(*admins, ","), *external); err != nil {
+	if err := run(ctx, strings.Split(*sites, ","), strings.Split(*admins, ","), strings.Split(*ports, ","), *logs, *external); err != nil {
 		fatal(err)
 	}
 }
@@ -50,26 +53,46 @@ func fatal(err error) {
 }
 
 // run has a cluster until ctx is done.
-func run(ctx context.Context, sites, admins []string, external string) error {
-	if len(sites) != len(admins) {
-		return fmt.Errorf("there are %d sites and %d admin endpoints: each node has one of both", len(sites), len(admins))
+func run(ctx context.Context, sites, admins, ports []string, logs, external string) error {
+	if len(sites) != len(admins) || len(sites) != len(ports) {
+		return fmt.Errorf("there are %d sites, %d admin endpoints and %d ports for push: each node has one of each", len(sites), len(admins), len(ports))
 	}
-	c := &cluster{out: os.Stdout}
-	env := []string{"NATS_URL=" + external}
-	if external == "" {
-		password := os.Getenv("NATS_PASSWORD")
-		if password == "" {
-			password = "a" + rand.Text() // nats.conf would take a number for one
+	for _, file := range []string{"Caddyfile", "nats.conf", "page"} {
+		if _, err := os.Stat(file); err != nil {
+			return fmt.Errorf("%w: run it in the folder examples/cluster", err)
 		}
-		var err error
+	}
+	logs, err := filepath.Abs(logs)
+	if err != nil {
+		return fmt.Errorf("finding the folder for logs: %w", err)
+	}
+	c := &cluster{out: os.Stdout, token: os.Getenv("PUSH_TOKEN")}
+	if c.token == "" {
+		c.token = rand.Text()
+	}
+	password := os.Getenv("NATS_PASSWORD")
+	if password == "" {
+		// nats.conf would take a number for one. A server that is there and asks for none
+		// does not look at it.
+		password = "a" + rand.Text()
+	}
+	env := []string{"PUSH_TOKEN=" + c.token, "NATS_PASSWORD=" + password}
+	if external == "" {
 		if c.nats, err = newNATS(password); err != nil {
 			return err
 		}
 		defer c.nats.stop()
-		env = []string{"NATS_URL=" + c.nats.url(), "NATS_USER=node", "NATS_PASSWORD=" + password}
+		env = append(env, "NATS_URL="+c.nats.url(), "NATS_USER=node")
+	} else {
+		env = append(env, "NATS_URL="+external)
 	}
 	for i, site := range sites {
-		c.nodes = append(c.nodes, &node{number: i + 1, site: site, admin: admins[i], env: env, out: c.out})
+		n := &node{number: i + 1, site: site, admin: admins[i], push: ports[i], env: env, out: c.out} //nolint:gosec // there is one for each site
+		n.log = filepath.Join(logs, fmt.Sprintf("node-%d.log", n.number))
+		if err := os.WriteFile(n.log, nil, 0o600); err != nil { // what an earlier cluster has left
+			return fmt.Errorf("making a log: %w", err)
+		}
+		c.nodes = append(c.nodes, n)
 	}
 	defer c.stop()
 	if err := c.start(ctx); err != nil {

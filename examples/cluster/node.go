@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -12,8 +11,10 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +25,8 @@ const childVariable = "CLUSTER_NODE"
 const (
 	startTimeout = time.Minute
 	stopTimeout  = 10 * time.Second
+	pause        = 100 * time.Millisecond // between two looks
+	natsTimeout  = 3 * time.Second        // until it says that it cannot be reached
 )
 
 // node is a Caddy in a process of its own: this program with arguments.
@@ -31,6 +34,8 @@ type node struct {
 	number int
 	site   string
 	admin  string // host:port, or unix/ and the path of a socket
+	push   string // the port of its push API
+	log    string // a file, to which each life of the node appends
 	env    []string
 	out    io.Writer
 
@@ -41,8 +46,9 @@ type node struct {
 // process is one life of a node.
 type process struct {
 	cmd   *exec.Cmd
-	stdin io.Closer // the process ends when it is closed
-	log   tail
+	stdin io.Closer   // the process ends when it is closed
+	began int64       // where its part of the log begins
+	asked atomic.Bool // to end
 	ended chan struct{}
 }
 
@@ -74,9 +80,17 @@ func (n *node) start(ctx context.Context) error {
 	}
 	p := &process{cmd: exec.Command(self, "run", "--config", "Caddyfile"), ended: make(chan struct{})} //nolint:gosec // it is this program
 	name := fmt.Sprint("node ", n.number)
-	p.cmd.Env = append(os.Environ(), append(n.env,
-		childVariable+"=1", "NODE_NAME="+name, "WS_ADDR="+n.site, "WS_ADMIN="+n.admin)...)
-	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
+	p.cmd.Env = append(os.Environ(), append(slices.Clip(n.env),
+		childVariable+"=1", "NODE_NAME="+name, "WS_ADDR="+n.site, "WS_ADMIN="+n.admin, "PUSH_PORT="+n.push)...)
+	log, err := os.OpenFile(n.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("starting %s: %w", name, err)
+	}
+	defer log.Close() // the process has its own
+	if p.began, err = log.Seek(0, io.SeekEnd); err != nil {
+		return fmt.Errorf("starting %s: %w", name, err)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return fmt.Errorf("starting %s: %w", name, err)
 	}
@@ -93,17 +107,67 @@ func (n *node) start(ctx context.Context) error {
 	id, err := n.await(ctx, p)
 	if err != nil {
 		n.stop()
-		return fmt.Errorf("starting %s: %w: its last words:\n%s", name, err, p.log.String())
+		const kept = 4 << 10
+		words := n.said(p)
+		return fmt.Errorf("starting %s: %w: its last words:\n%s", name, err, words[max(0, len(words)-kept):])
 	}
 	fmt.Fprintf(n.out, "%s runs: process %d, node %s\n", name, p.cmd.Process.Pid, id)
+	go n.mourn(ctx, p)
+	if !n.joined(ctx) {
+		fmt.Fprintf(n.out, "%s is on its own: NATS cannot be reached%s\n", name, n.reason(p))
+	}
 	return nil
+}
+
+// mourn says when a process has ended that nobody has asked to.
+func (n *node) mourn(ctx context.Context, p *process) {
+	<-p.ended
+	if !p.asked.Load() && ctx.Err() == nil { // a terminal's Ctrl-C is for all processes
+		fmt.Fprintf(n.out, "node %d has died: %s; its log is %s\n", n.number, p.cmd.ProcessState, n.log)
+	}
+}
+
+// joined waits until the node has NATS. It would go on trying for ever.
+func (n *node) joined(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, natsTimeout)
+	defer cancel()
+	for ctx.Err() == nil {
+		if all, err := n.gateways(ctx); err == nil && all[0].Cluster.Connected {
+			return true
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+	return false
+}
+
+// said returns what a process has logged.
+func (n *node) said(p *process) string {
+	text, err := os.ReadFile(n.log)
+	if err != nil || int64(len(text)) < p.began {
+		return "" // somebody has taken the file away
+	}
+	return string(text[p.began:])
+}
+
+// reason returns why the last attempt to connect to NATS has failed.
+func (n *node) reason(p *process) string {
+	why := ""
+	for line := range strings.Lines(n.said(p)) {
+		var entry struct{ Msg, Error string }
+		if json.Unmarshal([]byte(line), &entry) == nil && strings.HasPrefix(entry.Msg, "connecting to NATS failed") {
+			why = ": " + entry.Error
+		}
+	}
+	return why
 }
 
 // await waits until the node serves, and returns its id.
 func (n *node) await(ctx context.Context, p *process) (id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	const pause = 100 * time.Millisecond
 	for {
 		if id, err = n.id(ctx); err == nil {
 			if err = n.serves(ctx); err == nil {
@@ -132,18 +196,33 @@ func (n *node) serves(ctx context.Context) error {
 
 // id returns by what name the other nodes know this one.
 func (n *node) id(ctx context.Context) (string, error) {
-	body, err := n.ask(ctx, http.MethodGet, "/websocket/")
+	all, err := n.gateways(ctx)
 	if err != nil {
 		return "", err
 	}
-	var all struct{ Gateways []struct{ Node string } }
+	return all[0].Node, nil
+}
+
+// gatewayState is what the admin endpoint says of a gateway.
+type gatewayState struct {
+	Node    string
+	Cluster struct{ Connected bool }
+}
+
+// gateways returns those of the node, of which there is one at least.
+func (n *node) gateways(ctx context.Context) ([]gatewayState, error) {
+	body, err := n.ask(ctx, http.MethodGet, "/websocket/")
+	if err != nil {
+		return nil, err
+	}
+	var all struct{ Gateways []gatewayState }
 	if err := json.Unmarshal(body, &all); err != nil {
-		return "", fmt.Errorf("asking for the gateways: %w", err)
+		return nil, fmt.Errorf("asking for the gateways: %w", err)
 	}
 	if len(all.Gateways) == 0 {
-		return "", errors.New("it has no gateway yet")
+		return nil, errors.New("it has no gateway yet")
 	}
-	return all.Gateways[0].Node, nil
+	return all.Gateways, nil
 }
 
 // ask makes a call to the admin endpoint.
@@ -185,6 +264,7 @@ func (n *node) stop() {
 	if !p.running() {
 		return
 	}
+	p.asked.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	// It fails if the node is ending already: a terminal's Ctrl-C is for all processes.
@@ -204,32 +284,9 @@ func (n *node) kill() {
 	if !p.running() {
 		return
 	}
+	p.asked.Store(true)
 	_ = p.cmd.Process.Kill() // fails if it has just ended
 	<-p.ended
 	_ = p.stdin.Close()
 	fmt.Fprintf(n.out, "node %d is killed\n", n.number)
-}
-
-// tail keeps the end of what a process writes.
-type tail struct {
-	mu   sync.Mutex
-	text []byte // guarded by mu
-}
-
-// Write is for exec.Cmd.
-func (t *tail) Write(p []byte) (int, error) {
-	const kept = 4 << 10
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.text = append(t.text, p...)
-	if len(t.text) > 2*kept {
-		t.text = bytes.Clone(t.text[len(t.text)-kept:])
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.text)
 }
