@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -240,6 +241,16 @@ func TestDrainIsForOneNodeUnlessOthersAreNamed(t *testing.T) {
 	if west.server.Gateway.Draining() || west.other.Gateway.Draining() || east.other.Gateway.Draining() || !east.server.Gateway.Draining() {
 		t.Error("another is drained")
 	}
+	// What is printed can be copied, whichever node it is about.
+	undo := regexp.MustCompile("draining: .* until `caddy websocket (.*)`\n").FindAllStringSubmatch(west.want("stats"), -1)
+	if len(undo) != 1 {
+		t.Fatalf("stats say %q of a drained node", undo)
+	}
+	west.want(strings.Fields(undo[0][1])...)
+	if east.server.Gateway.Draining() {
+		t.Errorf("%s has not resumed it", undo[0][1])
+	}
+	west.want("drain", "--node", east.node)
 	if got := west.want("drain", "--resume", "--node", east.node, "--gateway", "default"); got != "gateway default, node "+east.node+" accepts handshakes, 0 clients connected\n" {
 		t.Errorf("resumed: %q", got)
 	}

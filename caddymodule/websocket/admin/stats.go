@@ -90,7 +90,11 @@ func printStats(out io.Writer, s *gateway.Stats) error {
 	fmt.Fprintf(out, "gateway %s, node %s: %s, %s, %s\n", safe(s.Gateway), safe(s.Node), count(s.Clients, "client", "clients"),
 		count(s.Users, "user", "users"), count(s.Groups, "group", "groups"))
 	if s.Draining {
-		fmt.Fprintln(out, "draining: handshakes are refused with 503 until `caddy websocket drain --resume`")
+		undo := "caddy websocket drain --resume"
+		if s.Cluster != nil { // it may be another node than the one that answers
+			undo += " --node " + safe(s.Node)
+		}
+		fmt.Fprintf(out, "draining: handshakes are refused with 503 until `%s`\n", undo)
 	}
 	if s.Cluster != nil && !s.Cluster.Connected {
 		fmt.Fprintln(out, "on its own: the broker cannot be reached")
