@@ -196,6 +196,42 @@ func TestNodeThatIsCutOffSaysThatItWasAlone(t *testing.T) {
 	})
 }
 
+// A list that is not all must not be taken for one that is, and nobody blames a node that
+// was never asked.
+func TestListsOfANodeThatIsCutOffSaySo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ts := newTowns(t, httpapi.Options{Operator: true})
+		ts.broker.Cut()
+		synctest.Wait()
+		tn := ts.east
+		const alone = `"missing": ["{west}"], "local_only": true}`
+		took(t, 0, func() {
+			for path, want := range map[string]string{
+				"/users":               `{"names": [{"name": "7", "clients": 1}, {"name": "9", "clients": 1}], ` + alone,
+				"/groups?node={west}":  `{"names": [], ` + alone,
+				"/clients?node={west}": `{"clients": [], ` + alone,
+				"/count":               `{"clients": 2, ` + alone,
+				"/count?client={ann}":  `{"clients": 0, ` + alone,
+				"/count?client={cyd}":  `{"clients": 1}`,
+				"/count?node=self":     `{"clients": 2}`,
+				"/groups?node=self":    `{"names": [{"name": "room:1", "clients": 1}, {"name": "secret", "clients": 1}]}`,
+			} {
+				tn.want(http.MethodGet, path, "", tn.fill(want))
+			}
+			const notAsked = "node {west} was not asked: the broker cannot be reached"
+			for _, path := range []string{"/clients/{ann}", "/stats?node={west}"} {
+				tn.refused(tn.ask(http.MethodGet, path, ""), http.StatusGatewayTimeout, httpapi.CodeNoAnswer, tn.fill(notAsked))
+			}
+			tn.want(http.MethodPost, "/resume?node={west}", "", tn.fill(`{"nodes": [{"node": "{west}", "draining": false, "clients": 0, "error": {"code": "no_answer", "message": "`+notAsked+`"}}], "local_only": true}`))
+			tn.want(http.MethodPost, "/resume?node=self", "", tn.fill(`{"nodes": [{"node": "{east}", "draining": false, "clients": 2}]}`))
+		})
+		lonely := emptyTown(t, gateway.Options{Logger: gatewaytest.Logger(t), Broker: ts.broker}, httpapi.Options{Operator: true})
+		lonely.want(http.MethodGet, "/count", "", `{"clients": 0, "local_only": true}`)
+		lonely.want(http.MethodGet, "/users", "", `{"names": [], "local_only": true}`)
+		lonely.want(http.MethodPost, "/resume?node=all", "", `{"nodes": [{"node": "`+lonely.Gateway.Node()+`", "draining": false, "clients": 0}], "local_only": true}`)
+	})
+}
+
 // A limit holds on whatever node the client is, and who asked is told with wait, also
 // if something else went wrong on the way.
 func TestLimitsOfOtherNodesAreConflicts(t *testing.T) {

@@ -55,7 +55,7 @@
 // show them, whichever node is asked. The number that a command answers is that of the
 // node that was asked; with wait, it is that of all that have answered in so long (up to
 // 30s), and "missing" names the others. "local_only" says that other nodes could not be
-// told. Lists wait two seconds for nodes, and name those that are "missing"; where
+// told, or asked. Lists wait two seconds for nodes, and name those that are "missing"; where
 // one node is asked for something that only it knows, its silence is CodeNoAnswer.
 //
 // node narrows a list to nodes, and "nodes" a target; self is the node that is asked. One

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"path"
@@ -122,7 +121,7 @@ func (h *Handler) count(r *http.Request, q query) (any, error) {
 		return nil, err
 	}
 	reach, err := h.g.Count(r.Context(), h.within(of))
-	return Result{Clients: &reach.Clients, Missing: reach.Missing}, unanswered(err)
+	return Result{Clients: &reach.Clients, Missing: reach.Missing, LocalOnly: reach.LocalOnly}, unanswered(err)
 }
 
 // stats are those of one node, since there is no sum of how late time-outs come, or of
@@ -135,7 +134,7 @@ func (h *Handler) stats(r *http.Request, q query) (any, error) {
 	}
 	all, _, err := h.g.AllStats(r.Context(), nodes, h.endpoints(q)...)
 	if len(all) == 0 {
-		return nil, unanswered(cmp.Or(err, fmt.Errorf("%w: %s", gateway.ErrNoAnswer, node)))
+		return nil, unanswered(cmp.Or(err, h.noAnswer(nodes[0])))
 	}
 	return all[0], nil
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -52,7 +53,7 @@ func (h *Handler) nodes(*http.Request, query) (any, error) {
 			answer.Nodes[i].Clients = &n.Clients
 		}
 	}
-	if cluster := h.g.Stats().Cluster; cluster != nil {
+	if cluster := h.g.ClusterStats(); cluster != nil {
 		answer.Connected = &cluster.Connected
 	}
 	return answer, nil
@@ -87,6 +88,20 @@ func listOf(nodes []gateway.Node) string {
 		}
 	}
 	return strings.Join(ids, ", ")
+}
+
+// cutOff tells whether there is a broker, and it cannot be reached.
+func (h *Handler) cutOff() bool {
+	cluster := h.g.ClusterStats()
+	return cluster != nil && !cluster.Connected
+}
+
+// noAnswer is what is wrong with a node that has not answered.
+func (h *Handler) noAnswer(node string) error {
+	if h.cutOff() {
+		return fmt.Errorf("node %s was not asked: %w", node, gateway.ErrLinkDown)
+	}
+	return fmt.Errorf("%w: %s", gateway.ErrNoAnswer, node)
 }
 
 // unanswered is what other nodes answer to a question that is right, or that they do not.

@@ -78,19 +78,19 @@ func drain(cmd *cobra.Command, args []string) error {
 	if resume {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
-		states, err := c.operate(ctx, "/resume", nodes, struct{}{})
+		states, localOnly, err := c.operate(ctx, "/resume", nodes, struct{}{})
 		if err != nil {
 			return err
 		}
 		if err := printStates(cmd, states, "accepts handshakes, %s connected"); err != nil {
 			return err
 		}
-		return complete(silent(states))
+		return complete(localOnly, silent(states))
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout+callTimeout)
 	defer cancel()
 	progress := c.progress(cmd, nodes)
-	states, err := c.operate(ctx, "/drain", nodes, drainRequest{restart, timeout.String()})
+	states, localOnly, err := c.operate(ctx, "/drain", nodes, drainRequest{restart, timeout.String()})
 	progress()
 	if err != nil {
 		if cmd.Context().Err() == nil && errors.Is(err, context.Canceled) {
@@ -108,7 +108,7 @@ func drain(cmd *cobra.Command, args []string) error {
 	if left > 0 {
 		return fmt.Errorf("%s left after %s: they are being closed, and handshakes are refused", count(left, "client is", "clients are"), timeout)
 	}
-	return complete(silent(states))
+	return complete(localOnly, silent(states))
 }
 
 // silent returns the nodes that did not answer.
@@ -121,19 +121,20 @@ func silent(states []GatewayState) (nodes []string) {
 	return nodes
 }
 
-// operate makes a call that answers with the state of one gateway or all.
-func (c *caller) operate(ctx context.Context, path string, query url.Values, body any) ([]GatewayState, error) {
+// operate makes a call that answers with the state of one gateway or all, and whether other
+// nodes could not be told.
+func (c *caller) operate(ctx context.Context, path string, query url.Values, body any) (states []GatewayState, localOnly bool, err error) {
 	var answer struct {
 		States
 		stateAnswer
 	}
 	if err := c.callFor(ctx, http.MethodPost, path, maps.Clone(query), body, &answer); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if answer.Gateways != nil {
-		return answer.Gateways, nil
+		return answer.Gateways, answer.LocalOnly, nil
 	}
-	return answer.states(c.gateway), nil
+	return answer.states(c.gateway), answer.LocalOnly, nil
 }
 
 // progress prints every second how many clients are left, until it is told to stop.

@@ -102,7 +102,7 @@ func list(cmd *cobra.Command, args []string) error {
 	if err := out.Flush(); err != nil {
 		return err
 	}
-	return complete(p.missing)
+	return complete(p.localOnly, p.missing)
 }
 
 // shows tells whether a list has several nodes' clients.
@@ -128,6 +128,8 @@ type printer struct {
 	table   *table   // nil for JSON
 	nodes   bool     // a column says where each client is
 	missing []string // nodes that did not answer for a page, sorted
+
+	localOnly bool // other nodes could not be asked for a page
 }
 
 // pages prints page after page, up to limit entries if it is not 0.
@@ -139,14 +141,16 @@ func (p *printer) pages(cmd *cobra.Command, c *caller, what string, query url.Va
 		}
 		query.Set("limit", strconv.Itoa(size))
 		var page struct {
-			Clients []json.RawMessage `json:"clients"`
-			Names   []json.RawMessage `json:"names"`
-			Next    string            `json:"next"`
-			Missing []string          `json:"missing"`
+			Clients   []json.RawMessage `json:"clients"`
+			Names     []json.RawMessage `json:"names"`
+			Next      string            `json:"next"`
+			Missing   []string          `json:"missing"`
+			LocalOnly bool              `json:"local_only"`
 		}
 		if err := c.call(cmd.Context(), http.MethodGet, "/"+what, query, nil, &page); err != nil {
 			return err
 		}
+		p.localOnly = p.localOnly || page.LocalOnly
 		p.missing = slices.Compact(slices.Sorted(slices.Values(append(p.missing, page.Missing...))))
 		for _, entry := range append(page.Clients, page.Names...) {
 			if err := p.print(entry); err != nil {

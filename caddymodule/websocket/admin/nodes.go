@@ -130,10 +130,17 @@ type incompleteError struct{ error }
 
 func (e incompleteError) Unwrap() error { return e.error }
 
-// complete returns an error that names the nodes that did not answer, if there are any.
-func complete(missing []string) error {
-	if len(missing) == 0 {
-		return nil
+// complete returns an error that says which nodes did not answer, and whether that is since
+// they could not be asked; nil if all did.
+func complete(localOnly bool, missing []string) error {
+	names := strings.Join(missing, ", ")
+	switch {
+	case localOnly && names == "":
+		return incompleteError{errors.New("the broker cannot be reached: other nodes were not asked")}
+	case localOnly:
+		return incompleteError{fmt.Errorf("the broker cannot be reached: other nodes were not asked: %s", names)}
+	case names != "":
+		return incompleteError{fmt.Errorf("no answer from: %s", names)}
 	}
-	return incompleteError{fmt.Errorf("no answer from: %s", strings.Join(missing, ", "))}
+	return nil
 }

@@ -221,8 +221,25 @@ func TestWhatIsNotOfAllNodesIsExitCode3(t *testing.T) {
 
 	b.Cut(east.node)
 	waitFor(t, "the link to be down", func() bool { return !east.server.Gateway.Stats().Cluster.Connected })
-	if got := east.run("send", "--all", "x"); got.code != 3 || got.out != "1 client reached\n" || !strings.Contains(got.errs, "the broker cannot be reached") {
-		t.Errorf("send: %s", got)
+	for line, want := range map[string]string{
+		"send --all x":                          "1 client reached\n",
+		"send --user west x":                    "0 clients reached\n",
+		"send --all --node " + west.node + " x": "0 clients reached\n",
+		"send --user west --json x":             `{"clients":0,"missing":["` + west.node + `"],"local_only":true}` + "\n",
+		"list users":                            "USER  CLIENTS\neast  1\n",
+		"list --json --node " + west.node:       "",
+		"stats":                                 "on its own: the broker cannot be reached",
+		"stats --node " + west.node:             "",
+		"drain --node " + west.node:             "node " + west.node + " was not asked: the broker cannot be reached\n",
+		"drain --resume --node all":             "gateway default, node " + east.node + " accepts handshakes, 1 client connected\n",
+	} {
+		got := east.run(strings.Fields(line)...)
+		if got.code != 3 || !strings.Contains(got.out, want) || !strings.HasSuffix(got.errs, ": the broker cannot be reached: other nodes were not asked: "+west.node+"\n") {
+			t.Errorf("%s: %s", line, got)
+		}
+	}
+	if got := east.run("show", west.node+"-x"); got.code != 1 || !strings.HasSuffix(got.errs, ": node "+west.node+" was not asked: the broker cannot be reached\n") {
+		t.Errorf("show: %s", got)
 	}
 	if got := east.run("nodes"); got.code != 3 || strings.Count(got.out, "\n") != 4 || !strings.Contains(got.errs, "the broker cannot be reached") {
 		t.Errorf("nodes: %s", got)

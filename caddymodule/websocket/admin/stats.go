@@ -52,8 +52,9 @@ func stats(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	var answer struct {
-		Gateways []json.RawMessage `json:"gateways"`
-		Missing  []string          `json:"missing"`
+		Gateways  []json.RawMessage `json:"gateways"`
+		Missing   []string          `json:"missing"`
+		LocalOnly bool              `json:"local_only"`
 	}
 	if err := c.call(cmd.Context(), http.MethodGet, "/", query, nil, &answer); err != nil {
 		return err
@@ -81,7 +82,7 @@ func stats(cmd *cobra.Command, args []string) error {
 	if len(answer.Gateways)+len(answer.Missing) == 0 {
 		fmt.Fprintln(cmd.ErrOrStderr(), noGateway)
 	}
-	return complete(answer.Missing)
+	return complete(answer.LocalOnly, answer.Missing)
 }
 
 const noGateway = "There is no gateway: no websocket is configured."
