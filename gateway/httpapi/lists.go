@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/caddy-websocket/caddy-websocket/gateway"
 )
@@ -131,6 +132,12 @@ func (h *Handler) stats(r *http.Request, q query) (any, error) {
 	nodes, err := h.known([]string{node})
 	if err != nil {
 		return nil, err
+	}
+	if node == NodeAll {
+		nodes = NodesNamed(h.g.Nodes(), NodeAll)
+	}
+	if len(nodes) > 1 {
+		return nil, invalid(CodeInvalidQuery, "node: %.100q is %d nodes, and this is about one: allowed are %s", node, len(nodes), strings.Join(nodes, ", "))
 	}
 	all, _, err := h.g.AllStats(r.Context(), nodes, h.endpoints(q)...)
 	if len(all) == 0 {

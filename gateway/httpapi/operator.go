@@ -47,9 +47,6 @@ type NodeState struct {
 	Error *Error `json:"error,omitempty"`
 }
 
-// NodeAll stands for all nodes, where leaving them out means one.
-const NodeAll = "all"
-
 func (h *Handler) operatorCalls() []call {
 	if !h.o.Operator {
 		return nil
@@ -72,18 +69,11 @@ func (h *Handler) operatorCalls() []call {
 // operated returns the nodes that are to be drained or resumed; none is named if it is
 // this one, as ever.
 func (h *Handler) operated(q query) ([]string, error) {
-	names := q["node"]
-	if !slices.Contains(names, NodeAll) {
-		return h.known(names)
+	ids, err := h.known(q["node"])
+	if err == nil && slices.Contains(q["node"], NodeAll) {
+		ids = NodesNamed(h.g.Nodes(), NodeAll)
 	}
-	if len(names) > 1 {
-		return nil, invalid(CodeInvalidQuery, "node: %s stands alone", NodeAll)
-	}
-	var ids []string
-	for _, n := range h.g.Nodes() {
-		ids = append(ids, n.ID)
-	}
-	return ids, nil
+	return ids, err
 }
 
 // onNodes does something on nodes at once, since each may take its time, and returns what

@@ -257,7 +257,11 @@ func unknown(name string, gateways map[string]*gateway.Gateway) string {
 	if len(gateways) == 0 {
 		return fmt.Sprintf("there is no gateway %.100q: no websocket is configured", name)
 	}
-	return fmt.Sprintf("there is no gateway %.100q: there are %s", name, strings.Join(slices.Sorted(maps.Keys(gateways)), ", "))
+	are := "there are"
+	if len(gateways) == 1 {
+		are = "there is"
+	}
+	return fmt.Sprintf("there is no gateway %.100q: %s %s", name, are, strings.Join(slices.Sorted(maps.Keys(gateways)), ", "))
 }
 
 // Interface guards

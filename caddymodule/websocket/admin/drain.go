@@ -8,12 +8,9 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/caddy-websocket/caddy-websocket/gateway/httpapi"
 )
 
 func drainCommand() *cobra.Command {
@@ -28,15 +25,15 @@ by close_rate and drain_timeout of the configuration: with 1001, or with 1012 if
 
 The server refuses handshakes until it is restarted or told to --resume, through
 reloads, too. All gateways are drained unless --gateway names one, but only on the
-node that is asked: --node names others, and --node all is every one.`,
+node that is asked: --node names others, by id or by host.`,
 		Example: `  $ caddy websocket drain --restart && systemctl restart caddy
   $ caddy websocket drain --timeout 2m
-  $ caddy websocket drain --node "$node"
+  $ caddy websocket drain --node ws2
   $ caddy websocket drain --resume`,
 		RunE: run(drain),
 	}
 	adminFlags(cmd)
-	nodeFlag(cmd, "This node, and not the one that is asked; all for every one")
+	nodeFlag(cmd, "This node, and not the one that is asked")
 	f := cmd.Flags()
 	f.Bool("restart", false, "Close with 1012, service restart, instead of 1001, going away")
 	f.Duration("timeout", 30*time.Second, "How long to wait until all clients are gone, at most 1h")
@@ -65,9 +62,6 @@ func drain(cmd *cobra.Command, args []string) error {
 	nodes, err := nodeQuery(cmd)
 	if err != nil {
 		return err
-	}
-	if names := nodes["node"]; len(names) > 1 && slices.Contains(names, httpapi.NodeAll) {
-		return usage("--node all stands alone")
 	}
 	c, err := newCaller(cmd)
 	if err != nil {

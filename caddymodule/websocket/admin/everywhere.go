@@ -63,7 +63,7 @@ func (a *API) everywhere(w http.ResponseWriter, r *http.Request, gateways map[st
 	var all sync.WaitGroup
 	for i, name := range names {
 		each := r.Clone(r.Context())
-		if len(nodes[name]) > 0 {
+		if len(nodes[name]) > 0 && !slices.Contains(query["node"], httpapi.NodeAll) {
 			own := maps.Clone(query)
 			own["node"] = nodes[name]
 			each.URL.RawQuery = own.Encode()

@@ -107,12 +107,15 @@ func list(cmd *cobra.Command, args []string) error {
 
 // shows tells whether a list has several nodes' clients.
 func (c *caller) shows(cmd *cobra.Command, what string, nodes []string) (bool, error) {
-	if what != "clients" || len(nodes) == 1 {
+	if what != "clients" {
 		return false, nil
 	}
 	var known httpapi.Nodes
-	err := c.call(cmd.Context(), http.MethodGet, "/nodes", nil, nil, &known)
-	return len(known.Nodes) > 1, err
+	if err := c.call(cmd.Context(), http.MethodGet, "/nodes", nil, nil, &known); err != nil {
+		return false, err
+	}
+	one := len(nodes) == 1 && (nodes[0] == httpapi.NodeSelf || slices.ContainsFunc(known.Nodes, func(n httpapi.Node) bool { return n.ID == nodes[0] }))
+	return len(known.Nodes) > 1 && !one, nil
 }
 
 var columns = map[string][]string{

@@ -21,13 +21,13 @@ func nodesCommand() *cobra.Command {
 		Short: "Lists the processes that serve clients together",
 		Long: `
 Lists the nodes of the gateways: the one that answers (SELF), and those that a
-broker joins it with. Other commands take their names with --node; one begins the
-ids of the node's clients. A process that was restarted is another node, and each
+broker joins it with. Other commands take their names with --node, or that of a host, which
+is all nodes on it; a name begins the ids of the node's clients. A process that was restarted is another node, and each
 of its gateways has one. SINCE is for how long the node that answers has known it.
 
 All gateways are shown unless --gateway names one.`,
 		Example: `  $ caddy websocket nodes
-  $ caddy websocket nodes --json | jq -r 'select(.host == "ws2") | .node'`,
+  $ caddy websocket nodes --json | jq -c 'select(.host == "ws2")'`,
 		RunE: run(nodes),
 	}
 	adminFlags(cmd)
@@ -115,13 +115,13 @@ func printNodes(cmd *cobra.Command, lines []nodeLine, several bool) error {
 
 // nodeFlag gives a command the flag --node.
 func nodeFlag(cmd *cobra.Command, help string) {
-	cmd.Flags().StringArray("node", nil, help+" (may be repeated; self is the one that answers)")
+	cmd.Flags().StringArray("node", nil, help+": its id, self for the one that answers, a host's name for those on it (may be repeated), or all")
 }
 
 // nodeQuery returns the parameters for --node.
 func nodeQuery(cmd *cobra.Command) (url.Values, error) {
-	names, err := names(cmd, "node")
-	return url.Values{"node": names}, err
+	nodes, err := names(cmd, "node")
+	return url.Values{"node": nodes}, err
 }
 
 // incompleteError says that something was done, but not on all nodes, or that a list

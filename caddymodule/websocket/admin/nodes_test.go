@@ -113,6 +113,7 @@ func TestCommandsAreForAllNodesAndNarrowedByNode(t *testing.T) {
 		t.Errorf("as JSON: %v", got)
 	}
 
+	host := fmt.Sprint(objects(t, west.want("nodes", "--json"))[0]["host"])
 	rows := strings.Split(west.want("list"), "\n")
 	if strings.Fields(rows[0])[1] != "NODE" || len(rows) != 4 {
 		t.Errorf("the list is %q", rows)
@@ -134,6 +135,11 @@ func TestCommandsAreForAllNodesAndNarrowedByNode(t *testing.T) {
 			t.Errorf("%s: %v, want %s", args, got, want)
 		}
 	}
+	for _, all := range []string{"all", host} {
+		if got := west.want("list", "--node", all); !strings.HasPrefix(got, "ID") || !strings.Contains(got, "NODE") || strings.Count(got, "\n") != 3 {
+			t.Errorf("list --node %s: %s", all, got)
+		}
+	}
 	if got := west.want("list", "--node", east.node); strings.Contains(got, "NODE") {
 		t.Errorf("with one node there is a column for it: %s", got)
 	}
@@ -142,7 +148,7 @@ func TestCommandsAreForAllNodesAndNarrowedByNode(t *testing.T) {
 	}
 
 	for args, want := range map[string]string{
-		"--all": "2", "--group g --node self": "1", "--user east": "1", "--all --node " + east.node + " --node " + west.node: "2",
+		"--all": "2", "--all --node all": "2", "--group g --node self": "1", "--user east": "1", "--all --node " + east.node + " --node " + west.node: "2",
 	} {
 		if got := west.want(append([]string{"send", "--json", "x"}, strings.Fields(args)...)...); got != `{"clients":`+want+"}\n" {
 			t.Errorf("send %s: %s, want %s", args, got, want)
@@ -150,7 +156,8 @@ func TestCommandsAreForAllNodesAndNarrowedByNode(t *testing.T) {
 	}
 	for _, line := range []string{"send --all --node nosuch x", "close --all --node nosuch", "list --node nosuch", "stats --node nosuch", "drain --node nosuch"} {
 		got := west.run(strings.Fields(line)...)
-		if got.code != 1 || got.out != "" || !strings.Contains(got.errs, `no node "nosuch"`) || !strings.Contains(got.errs, west.node) || !strings.Contains(got.errs, east.node) {
+		if got.code != 1 || got.out != "" || !strings.Contains(got.errs, `no node "nosuch" is known: there are `+west.node+" on "+host+" (self), "+east.node+" on "+host+" of gateway default, ") ||
+			!strings.HasSuffix(got.errs, ", and all\n") {
 			t.Errorf("%s: %s", line, got)
 		}
 	}
@@ -285,6 +292,11 @@ func TestDrainIsForOneNodeUnlessOthersAreNamed(t *testing.T) {
 	if got := west.want("drain", "--resume", "--node", "all"); strings.Count(got, "accepts handshakes") != 3 {
 		t.Errorf("resumed: %q", got)
 	}
+	// Where a process has several gateways, its host is the one name for all of them.
+	if got := west.want("drain", "--node", fmt.Sprint(objects(t, west.want("nodes", "--json"))[0]["host"])); strings.Count(got, "refuses handshakes") != 3 {
+		t.Errorf("drain of a host: %q", got)
+	}
+	west.want("drain", "--resume", "--node", "all")
 	b.Cut(east.node)
 	if got := west.run("drain", "--timeout", "300ms", "--node", "all"); got.code != 3 || strings.Count(got.out, "refuses handshakes") != 2 || !strings.Contains(got.errs, "no answer from: "+east.node) {
 		t.Errorf("with one that does not answer: %s", got)
