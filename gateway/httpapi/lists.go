@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -43,16 +44,23 @@ func (h *Handler) endpoints(q query) []string {
 
 func (h *Handler) page(q query) (gateway.Page, error) {
 	limit, err := q.number("limit")
-	if err == nil && limit > gateway.MaxPageSize {
+	if err == nil && (limit > gateway.MaxPageSize || limit == 0 && q.one("limit") != "") {
 		err = invalid(CodeInvalidQuery, "limit: %d, allowed are 1 to %d", limit, gateway.MaxPageSize)
 	}
 	return gateway.Page{Limit: limit, Cursor: q.one("cursor")}, err
 }
 
+// clientID is what the ids of clients are like, of which cursors are made. One that is not
+// sorts behind or before them all, and would make an empty page that looks like the last.
+var clientID = regexp.MustCompile(`^[a-z0-9]{8}-[a-z2-7]{26}$`)
+
 func (h *Handler) clients(r *http.Request, q query) (any, error) {
 	page, err := h.page(q)
 	if err != nil {
 		return nil, err
+	}
+	if page.Cursor != "" && !clientID.MatchString(page.Cursor) {
+		return nil, invalid(CodeInvalidQuery, "cursor: %.50q is no id of a client: allowed is the next of the last answer", page.Cursor)
 	}
 	fields := q.one("fields")
 	if fields != "" && fields != "session" {
