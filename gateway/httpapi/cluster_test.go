@@ -405,3 +405,44 @@ func TestTailShowsWhatHappensOnOtherNodes(t *testing.T) {
 		}
 	})
 }
+
+// A tail of all nodes that has lost one shows nothing of it, and looks as if nothing happened
+// there.
+func TestTailSaysWhichNodesItHearsNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ts := newTowns(t, httpapi.Options{Operator: true})
+		c, east := ts.west.overHTTP(), ts.east.Gateway.Node()
+		all, _ := ts.west.tail(c, "")
+		cyd, _ := ts.west.tail(c, "?client={cyd}")
+		dan, _ := ts.west.tail(c, "?node={east}&client={dan}")
+		here, _ := ts.west.tail(c, "?node=self")
+		ann, _ := ts.west.tail(c, "?client={ann}")
+		others := []*tail{all, cyd, dan}
+		want := func(l *tail, want string) {
+			t.Helper()
+			if got := fmt.Sprint(l.next()); got != want {
+				t.Errorf("the line is %s, want %s", got, want)
+			}
+		}
+		ts.broker.Cut(ts.west.Gateway.Node())
+		for _, l := range others {
+			want(l, "map[local_only:true missing:["+east+"]]")
+		}
+		late, _ := ts.west.tail(c, "")
+		want(late, "map[local_only:true missing:["+east+"]]") // what it is for it does not hear
+		late.hang()
+		ts.broker.Heal()
+		for _, l := range others {
+			want(l, "map[joined:["+east+"]]")
+		}
+		ts.broker.Cut(ts.east.Gateway.Node()) // the broker still answers here: five seconds later it is lost
+		for _, l := range others {
+			want(l, "map[missing:["+east+"]]")
+		}
+		for _, l := range []*tail{here, ann} {
+			if v := l.next(); v["heartbeat"] == nil {
+				t.Errorf("a tail of this node says %v", v)
+			}
+		}
+	})
+}

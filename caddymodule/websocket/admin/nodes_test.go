@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -300,5 +301,27 @@ func TestDrainIsForOneNodeUnlessOthersAreNamed(t *testing.T) {
 	b.Cut(east.node)
 	if got := west.run("drain", "--timeout", "300ms", "--node", "all"); got.code != 3 || strings.Count(got.out, "refuses handshakes") != 2 || !strings.Contains(got.errs, "no answer from: "+east.node) {
 		t.Errorf("with one that does not answer: %s", got)
+	}
+}
+
+// Who looks at all nodes is told when he does not any more.
+func TestTailSaysThatItHearsOneNodeOnly(t *testing.T) {
+	b, west, east := machines(t)
+	out, errs := &output{t: t}, &output{t: t}
+	ctx, interrupt := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		ended <- command(ctx, strings.NewReader(""), out, errs, "tail", "--address", west.address)
+	}()
+	errs.wait(1, "Ctrl-C ends this.")
+	b.Cut(west.node)
+	errs.wait(1, "no longer heard: "+east.node+"; the broker cannot be reached: only clients of the node that answers are shown\n")
+	b.Heal()
+	errs.wait(1, "heard from now on: "+east.node+"\n")
+	east.server.Dial("/test")
+	out.wait(1, "  connect  test  "+east.node+"-")
+	interrupt()
+	if code := <-ended; code != 0 {
+		t.Errorf("interrupted, the exit code is %d: %s", code, errs)
 	}
 }
