@@ -40,6 +40,9 @@ type Node struct {
 	// only.
 	Clients *int `json:"clients,omitempty"`
 
+	// Draining tells whether it refused handshakes a second ago.
+	Draining bool `json:"draining,omitempty"`
+
 	// Self is set for the node that is asked.
 	Self bool `json:"self,omitempty"`
 
@@ -52,7 +55,7 @@ func (h *Handler) nodes(*http.Request, query) (any, error) {
 	known := h.g.Nodes()
 	answer := Nodes{Nodes: make([]Node, len(known))}
 	for i, n := range known {
-		answer.Nodes[i] = Node{ID: n.ID, Host: n.Host, Self: n.Self, Since: n.Since}
+		answer.Nodes[i] = Node{ID: n.ID, Host: n.Host, Draining: n.Draining, Self: n.Self, Since: n.Since}
 		if len(h.o.Endpoints) == 0 {
 			answer.Nodes[i].Clients = &n.Clients
 		}

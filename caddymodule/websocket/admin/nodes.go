@@ -21,9 +21,10 @@ func nodesCommand() *cobra.Command {
 		Short: "Lists the processes that serve clients together",
 		Long: `
 Lists the nodes of the gateways: the one that answers (SELF), and those that a
-broker joins it with. Other commands take their names with --node, or that of a host, which
-is all nodes on it; a name begins the ids of the node's clients. A process that was restarted is another node, and each
-of its gateways has one. SINCE is for how long the node that answers has known it.
+broker joins it with. A process that was restarted is another node, and each of its
+gateways has one. Other commands take their names with --node, or that of a host,
+which is all nodes on it; a node's name begins the ids of its clients. SINCE is for
+how long the node that answers has known it, DRAINING whether it refuses handshakes.
 
 All gateways are shown unless --gateway names one.`,
 		Example: `  $ caddy websocket nodes
@@ -99,16 +100,19 @@ func printNodes(cmd *cobra.Command, lines []nodeLine, several bool) error {
 		}
 		return cells
 	}
-	t := newTable(out, gateway("GATEWAY", "NODE", "HOST", "CLIENTS", "SINCE", "SELF")...)
+	t := newTable(out, gateway("GATEWAY", "NODE", "HOST", "CLIENTS", "SINCE", "SELF", "DRAINING")...)
 	for _, n := range lines {
-		clients, self := "", ""
+		clients, self, draining := "", "", ""
 		if n.Clients != nil {
 			clients = strconv.Itoa(*n.Clients)
 		}
 		if n.Self {
 			self = "yes"
 		}
-		t.row(gateway(n.Gateway, n.ID, n.Host, clients, lasting(time.Since(n.Since)), self)...)
+		if n.Draining {
+			draining = "yes"
+		}
+		t.row(gateway(n.Gateway, n.ID, n.Host, clients, lasting(time.Since(n.Since)), self, draining)...)
 	}
 	return t.flush()
 }

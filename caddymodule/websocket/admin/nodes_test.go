@@ -99,11 +99,11 @@ func (m *machine) want(args ...string) string {
 func TestCommandsAreForAllNodesAndNarrowedByNode(t *testing.T) {
 	_, west, east := machines(t)
 	nodes := strings.Split(west.want("nodes"), "\n")
-	if got := strings.Join(strings.Fields(nodes[0]), " "); got != "GATEWAY NODE HOST CLIENTS SINCE SELF" || len(nodes) != 5 {
+	if got := strings.Join(strings.Fields(nodes[0]), " "); got != "GATEWAY NODE HOST CLIENTS SINCE SELF DRAINING" || len(nodes) != 5 {
 		t.Fatalf("nodes are %q", nodes)
 	}
 	for i, want := range []string{"default " + west.node + " yes", "default " + east.node + " -", "other " + west.other.Gateway.Node() + " yes"} {
-		if cells := strings.Fields(nodes[i+1]); fmt.Sprint(cells[0], " ", cells[1], " ", cells[len(cells)-1]) != want {
+		if cells := strings.Fields(nodes[i+1]); fmt.Sprint(cells[0], " ", cells[1], " ", cells[len(cells)-2]) != want || cells[len(cells)-1] != "-" {
 			t.Errorf("node %d is %q, want %q", i, cells, want)
 		}
 	}
@@ -265,6 +265,13 @@ func TestDrainIsForOneNodeUnlessOthersAreNamed(t *testing.T) {
 	}
 	if west.server.Gateway.Draining() || west.other.Gateway.Draining() || east.other.Gateway.Draining() || !east.server.Gateway.Draining() {
 		t.Error("another is drained")
+	}
+	waitFor(t, "it to be known", func() bool {
+		n := objects(t, west.want("nodes", "--json"))
+		return n[0]["draining"] == nil && n[1]["node"] == east.node && n[1]["draining"] == true && n[2]["draining"] == nil
+	})
+	if got := strings.Split(west.want("nodes"), "\n")[2]; !strings.HasSuffix(got, "  -     yes") {
+		t.Errorf("a node that is drained is shown as %q", got)
 	}
 	// What is printed can be copied, whichever node it is about.
 	undo := regexp.MustCompile("draining: .* until `caddy websocket (.*)`\n").FindAllStringSubmatch(west.want("stats"), -1)
