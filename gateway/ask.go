@@ -185,6 +185,24 @@ func within(ctx context.Context, d time.Duration) (context.Context, context.Canc
 	return context.WithTimeout(ctx, d)
 }
 
+// noAnswer says why a node that was to be asked gives no answer. The error wraps ErrNoAnswer.
+func (c *cluster) noAnswer(node string) error {
+	if !c.up() {
+		return notAskedError(node)
+	}
+	return fmt.Errorf("%w: %s", ErrNoAnswer, node)
+}
+
+// notAskedError names a node that could not be asked.
+type notAskedError string
+
+func (e notAskedError) Error() string {
+	return fmt.Sprintf("node %s was not asked: %v", string(e), ErrLinkDown)
+}
+
+// Unwrap also returns ErrNoAnswer: there is none, though not for want of time.
+func (e notAskedError) Unwrap() []error { return []error{ErrNoAnswer, ErrLinkDown} }
+
 // put publishes a question and waits for the answers.
 func (c *cluster) put(ctx context.Context, of asked, q question) (map[string]response, []string, error) {
 	answers, missing, err := c.ask(ctx, of, kindQuestion, q.encode)

@@ -25,6 +25,9 @@ type Node struct {
 	// Clients is how many it had a second ago.
 	Clients int `json:"clients"`
 
+	// Draining tells whether it refused handshakes a second ago, see Drain.
+	Draining bool `json:"draining,omitempty"`
+
 	// Self is set for this node.
 	Self bool `json:"self,omitempty"`
 
@@ -75,9 +78,12 @@ type peer struct {
 	greeted bool   // guarded by cluster.mu; it has said who it is, and logic has been told
 	host    string // guarded by cluster.mu
 	clients int    // guarded by cluster.mu
+	drained bool   // guarded by cluster.mu
 }
 
-func (p *peer) node() Node { return Node{ID: p.id, Host: p.host, Clients: p.clients, Since: p.since} }
+func (p *peer) node() Node {
+	return Node{ID: p.id, Host: p.host, Clients: p.clients, Draining: p.drained, Since: p.since}
+}
 
 // Nodes returns the nodes that are known: this one first, then the others in the order
 // of their ids. While the broker cannot be reached, those that were known before are.
@@ -86,7 +92,7 @@ func (g *Gateway) Nodes() []Node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	nodes := make([]Node, 1, 1+len(c.peers))
-	nodes[0] = Node{ID: g.node, Host: machineName(), Clients: g.registry.clients.size(), Self: true, Since: g.began}
+	nodes[0] = Node{ID: g.node, Host: machineName(), Clients: g.registry.clients.size(), Draining: g.unwilling(), Self: true, Since: g.began}
 	for _, id := range slices.Sorted(maps.Keys(c.peers)) {
 		nodes = append(nodes, c.peers[id].node())
 	}
@@ -125,7 +131,7 @@ func (c *cluster) greeted(p *peer, body []byte) error {
 		return fmt.Errorf("decoding a greeting: %w", err)
 	}
 	c.mu.Lock()
-	p.host, p.clients = g.Host, g.Clients
+	p.host, p.clients, p.drained = g.Host, g.Clients, g.Draining
 	if !p.greeted && c.peers[p.id] == p {
 		p.greeted = true
 		c.happened(NodeEvent{p.node(), NodeJoined})

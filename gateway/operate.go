@@ -61,7 +61,7 @@ func (g *Gateway) operate(ctx context.Context, node string, q question) error {
 	case err != nil:
 		return err
 	case len(missing) > 0:
-		return fmt.Errorf("%w: %s", ErrNoAnswer, node)
+		return g.cluster.noAnswer(node)
 	}
 	return answers[node].failure(node)
 }

@@ -93,9 +93,10 @@ func (c *cluster) tell(kind envelopeKind, body []byte, subject string) {
 
 // greeting is what a node says of itself.
 type greeting struct {
-	Host    string `json:"host,omitempty"`
-	Clients int    `json:"clients"`
-	Ask     bool   `json:"ask,omitempty"` // whoever hears it is to greet back
+	Host     string `json:"host,omitempty"`
+	Clients  int    `json:"clients"`
+	Draining bool   `json:"draining,omitempty"`
+	Ask      bool   `json:"ask,omitempty"` // whoever hears it is to greet back
 }
 
 var machineName = sync.OnceValue(func() string {
@@ -105,7 +106,7 @@ var machineName = sync.OnceValue(func() string {
 
 // greeting returns the body of a greeting. It is never nil.
 func (c *cluster) greeting(ask bool) []byte {
-	body, err := json.Marshal(greeting{Host: machineName(), Clients: c.s.registry.clients.size(), Ask: ask})
+	body, err := json.Marshal(greeting{Host: machineName(), Clients: c.s.registry.clients.size(), Draining: c.s.unwilling(), Ask: ask})
 	if err != nil {
 		return []byte("{}") // cannot happen
 	}

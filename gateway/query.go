@@ -135,6 +135,10 @@ type ClientList struct {
 
 	// Missing are nodes that did not answer in time, sorted.
 	Missing []string `json:"missing,omitempty"`
+
+	// LocalOnly is set if other nodes are meant, and could not be asked since the broker
+	// cannot be reached.
+	LocalOnly bool `json:"local_only,omitempty"`
 }
 
 // Clients lists clients of all nodes: others are waited for until ctx is done, or for
@@ -147,7 +151,7 @@ func (g *Gateway) Clients(ctx context.Context, q Query) (ClientList, error) {
 	}
 	of := g.cluster.whom(q.Nodes)
 	results, missing, err := inquire[ClientList](ctx, g.cluster, of, question{Clients: &q})
-	list.Missing = missing
+	list.Missing, list.LocalOnly = missing, g.cluster.cutOff(q.Nodes)
 	more := list.Next != ""
 	for _, theirs := range results {
 		list.Clients = append(list.Clients, theirs.Clients...)
@@ -206,7 +210,7 @@ func (g *Gateway) ClientInfo(ctx context.Context, id string, session bool) (Clie
 	case err != nil:
 		return ClientInfo{}, err
 	case len(missing) > 0:
-		return ClientInfo{}, fmt.Errorf("%w: %s", ErrNoAnswer, node)
+		return ClientInfo{}, g.cluster.noAnswer(node)
 	case info == nil:
 		return ClientInfo{}, ErrUnknownClient
 	default:
@@ -234,7 +238,7 @@ func (g *Gateway) Count(ctx context.Context, of Target) (Reach, error) {
 		return reach, err
 	}
 	results, missing, err := inquire[Reach](ctx, c, c.whom(c.concerned(&of)), question{Count: &of})
-	reach.Missing = missing
+	reach.Missing, reach.LocalOnly = missing, !c.up() && len(c.routes(&of)) > 0
 	for _, theirs := range results {
 		reach.Clients += theirs.Clients
 	}
@@ -250,6 +254,10 @@ type NameList struct {
 
 	// Missing are nodes that did not answer in time, sorted.
 	Missing []string `json:"missing,omitempty"`
+
+	// LocalOnly is set if other nodes are meant, and could not be asked since the broker
+	// cannot be reached.
+	LocalOnly bool `json:"local_only,omitempty"`
 }
 
 // NameCount is a user or a group and how many clients it has.
@@ -311,7 +319,7 @@ func (g *Gateway) names(ctx context.Context, t *table[members], q NameQuery, ask
 	for name, n := range counts {
 		all = append(all, NameCount{name, n})
 	}
-	list = NameList{Missing: missing}
+	list = NameList{Missing: missing, LocalOnly: g.cluster.cutOff(q.Nodes)}
 	list.Names, list.Next = cutPage(all, q.Page, more, func(n NameCount) string { return n.Name })
 	return list, err
 }

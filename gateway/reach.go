@@ -8,4 +8,8 @@ type Reach struct {
 	// Missing are nodes that did not answer in time, sorted. What they did, or have, is
 	// not known.
 	Missing []string `json:"missing,omitempty"`
+
+	// LocalOnly is set if other nodes are meant, and could not be told or asked since the
+	// broker cannot be reached.
+	LocalOnly bool `json:"local_only,omitempty"`
 }

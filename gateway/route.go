@@ -115,7 +115,7 @@ func (c *cluster) commandWait(ctx context.Context, command *Command, to *Target)
 		err = ErrLocalOnly
 	}
 	reach, theirs := sum(answers)
-	reach.Missing = missing
+	reach.Missing, reach.LocalOnly = missing, errors.Is(err, ErrLocalOnly)
 	return reach, errors.Join(theirs, err) // in this order: see Failure
 }
 
@@ -123,6 +123,13 @@ func (c *cluster) commandWait(ctx context.Context, command *Command, to *Target)
 func (c *cluster) up() bool {
 	a := c.current.Load()
 	return a != nil && a.up()
+}
+
+// cutOff tells whether these nodes, or all if none is named, are others than this one, and
+// cannot be reached.
+func (c *cluster) cutOff(nodes []string) bool {
+	isOther := func(node string) bool { return node != c.s.node }
+	return !c.up() && (len(nodes) == 0 || slices.ContainsFunc(nodes, isOther))
 }
 
 // concerned returns the nodes that the target can have clients on, or none if that can

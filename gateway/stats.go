@@ -167,6 +167,10 @@ func (e *Endpoint) counted(err error) error {
 // named. It looks at every client: some milliseconds for a hundred thousand.
 func (g *Gateway) Stats(endpoints ...string) Stats { return here{g.shared}.stats(endpoints...) }
 
+// ClusterStats returns what Stats says of other nodes, without looking at clients; nil
+// without a broker.
+func (g *Gateway) ClusterStats() *ClusterStats { return g.cluster.stats() }
+
 func (g here) stats(endpoints ...string) Stats {
 	s := Stats{
 		Gateway: g.name, Node: g.node,

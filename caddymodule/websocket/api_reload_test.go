@@ -179,3 +179,30 @@ http://news.test:`+fmt.Sprint(s.http.Port())+` {
 		}
 	}
 }
+
+// So is one for a gateway with a typo.
+func TestPushAPIForAGatewayThatNobodyHasIsNamedInTheLog(t *testing.T) {
+	const msg = "the push API is for a gateway that no directive websocket has: its calls reach nobody here"
+	s := start(t, pushSite("token "+pushToken+"\n\t\tgateway shopp"))
+	line := s.log.wait(t, msg, "gateway", "shopp")
+	if got := fmt.Sprint(line["there_are"]); line["level"] != "warn" || got != "[default]" {
+		t.Errorf("the line is %v", line)
+	}
+	// What comes with the same configuration is there.
+	s.mustLoad("", pushSite("token "+pushToken+"\n\t\tgateway shop")+`
+http://shop.test:`+fmt.Sprint(s.http.Port())+` {
+	websocket /shop {
+		gateway shop
+	}
+	websocket_api /other/* {
+		token `+pushToken+`
+		gateway typo
+	}
+}`)
+	s.log.wait(t, msg, "gateway", "typo")
+	for _, there := range []string{"default", "shop"} {
+		if s.log.find(msg, "gateway", there) != nil {
+			t.Errorf("%s is said not to exist", there)
+		}
+	}
+}

@@ -51,8 +51,8 @@ type Result struct {
 	// or what they have, is not known.
 	Missing []string `json:"missing,omitempty"`
 
-	// LocalOnly is set if the command was done for clients of this node, and could not be
-	// told to other nodes: the broker cannot be reached, or takes no more.
+	// LocalOnly is set if other nodes are meant, and could not be told or asked: the broker
+	// cannot be reached, or takes no more. Those that are Missing did nothing, then.
 	LocalOnly bool `json:"local_only,omitempty"`
 
 	Error *Error `json:"error,omitempty"`

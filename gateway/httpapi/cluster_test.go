@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -51,6 +52,31 @@ func took(t testing.TB, want time.Duration, f func()) {
 	}
 }
 
+// host returns what nodes are told of this machine.
+func host(t testing.TB) string {
+	t.Helper()
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// Ids are random and change with each restart: whoever looks after a machine knows its name.
+func TestNodesAreNamedByIdOrByHost(t *testing.T) {
+	nodes := []gateway.Node{{ID: "aaaaaaaa", Host: "ws1", Self: true}, {ID: "bbbbbbbb", Host: "ws2"}, {ID: "cccccccc", Host: "ws2"}, {ID: "dddddddd", Host: "aaaaaaaa"}, {ID: "eeeeeeee"}, {ID: "ffffffff", Host: "self"}}
+	for name, want := range map[string]string{
+		"self": "aaaaaaaa", "bbbbbbbb": "bbbbbbbb", "ws1": "aaaaaaaa", "ws2": "bbbbbbbb cccccccc",
+		"aaaaaaaa": "aaaaaaaa", // an id comes before a host
+		"all":      "aaaaaaaa bbbbbbbb cccccccc dddddddd eeeeeeee ffffffff",
+		"":         "", "ws": "", "WS2": "",
+	} {
+		if got := strings.Join(httpapi.NodesNamed(nodes, name), " "); got != want {
+			t.Errorf("%q is %q, want %q", name, got, want)
+		}
+	}
+}
+
 // A program talks to whichever node answers, and means everybody.
 func TestEachNodeAnswersForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -70,6 +96,8 @@ func TestEachNodeAnswersForAll(t *testing.T) {
 				"/count?user=7&node={east}":      `{"clients": 1}`,
 				"/count?client={cyd}":            `{"clients": 1}`,
 				"/count?node={west}&node={east}": `{"clients": 6}`,
+				"/count?node=all":                `{"clients": 6}`,
+				"/count?node=" + host(t):         `{"clients": 6}`,
 			} {
 				tn.want(http.MethodGet, path, "", want)
 			}
@@ -79,6 +107,11 @@ func TestEachNodeAnswersForAll(t *testing.T) {
 				if err := json.Unmarshal([]byte(got.body), &info); err != nil || info.User != "7" || info.Session.Text("as") != who {
 					t.Errorf("%s is %d %s (%v)", who, got.status, got.body, err)
 				}
+			}
+			for _, several := range []string{"all", host(t)} {
+				tn.listed("/clients?node="+several, "ann", "bob1", "bob2", "eve", "cyd", "dan")
+				tn.want(http.MethodPost, "/send?wait=1s", `{"to": {"users": ["7"], "nodes": ["`+several+`"]}, "text": "hit"}`, `{"clients": 2}`)
+				tn.refused(tn.ask(http.MethodGet, "/stats?node="+several, ""), http.StatusBadRequest, httpapi.CodeInvalidQuery, "is 2 nodes, and this is about one: allowed are ")
 			}
 			tn.refused(tn.ask(http.MethodGet, "/clients/{east}-x", ""), http.StatusNotFound, httpapi.CodeUnknownClient, "no client")
 			for _, node := range []string{"west", "east"} {
@@ -120,7 +153,7 @@ func TestCommandsReachAllNodesAndCountThemWithWait(t *testing.T) {
 			{"join": {"to": {"users": ["7"]}, "groups": ["new"]}},
 			{"send": {"to": {"groups": ["new"]}, "text": "hit"}},
 			{"update_session": {"to": {"users": ["7"], "nodes": ["nowhere"]}, "session": {"a": 1}}}]}`,
-			`{"results": [{"clients": 2}, {"clients": 2}, {"error": {"code": "unknown_node", "message": "no node \"nowhere\" of gateway \"default\" is known: there are {west} (self), {east}"}}]}`)
+			`{"results": [{"clients": 2}, {"clients": 2}, {"error": {"code": "unknown_node", "message": "no node \"nowhere\" is known: there are {west} on `+host(t)+` (self), {east} on `+host(t)+` of gateway default, and all"}}]}`)
 		ts.west.wantReceived("hit", "ann")
 		ts.east.wantReceived("hit", "cyd")
 	})
@@ -193,6 +226,43 @@ func TestNodeThatIsCutOffSaysThatItWasAlone(t *testing.T) {
 		ts.broker.Heal()
 		synctest.Wait()
 		ts.east.want(http.MethodPost, "/send?wait=1s", `{"to": {"all": true}, "text": "d"}`, `{"clients": 6}`)
+	})
+}
+
+// A list that is not all must not be taken for one that is, and nobody blames a node that
+// was never asked.
+func TestListsOfANodeThatIsCutOffSaySo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ts := newTowns(t, httpapi.Options{Operator: true})
+		ts.broker.Cut()
+		synctest.Wait()
+		tn := ts.east
+		const alone = `"missing": ["{west}"], "local_only": true}`
+		took(t, 0, func() {
+			for path, want := range map[string]string{
+				"/users":               `{"names": [{"name": "7", "clients": 1}, {"name": "9", "clients": 1}], ` + alone,
+				"/groups?node={west}":  `{"names": [], ` + alone,
+				"/clients?node={west}": `{"clients": [], ` + alone,
+				"/count":               `{"clients": 2, ` + alone,
+				"/count?client={ann}":  `{"clients": 0, ` + alone,
+				"/count?client={cyd}":  `{"clients": 1}`,
+				"/count?node=self":     `{"clients": 2}`,
+				"/groups?node=self":    `{"names": [{"name": "room:1", "clients": 1}, {"name": "secret", "clients": 1}]}`,
+			} {
+				tn.want(http.MethodGet, path, "", tn.fill(want))
+			}
+			const notAsked = "node {west} was not asked: the broker cannot be reached"
+			for _, path := range []string{"/clients/{ann}", "/stats?node={west}"} {
+				tn.refused(tn.ask(http.MethodGet, path, ""), http.StatusGatewayTimeout, httpapi.CodeNoAnswer, tn.fill(notAsked))
+			}
+			tn.want(http.MethodPost, "/resume?node={west}", "", tn.fill(`{"nodes": [{"node": "{west}", "draining": false, "clients": 0, "error": {"code": "no_answer", "message": "`+notAsked+`"}}], "local_only": true}`))
+			tn.want(http.MethodPost, "/resume?node=self", "", tn.fill(`{"nodes": [{"node": "{east}", "draining": false, "clients": 2}]}`))
+		})
+		lonely := emptyTown(t, gateway.Options{Logger: gatewaytest.Logger(t), Broker: ts.broker}, httpapi.Options{Operator: true})
+		synctest.Wait()
+		lonely.want(http.MethodGet, "/count", "", `{"clients": 0, "local_only": true}`)
+		lonely.want(http.MethodGet, "/users", "", `{"names": [], "local_only": true}`)
+		lonely.want(http.MethodPost, "/resume?node=all", "", `{"nodes": [{"node": "`+lonely.Gateway.Node()+`", "draining": false, "clients": 0}], "local_only": true}`)
 	})
 }
 
@@ -332,6 +402,47 @@ func TestTailShowsWhatHappensOnOtherNodes(t *testing.T) {
 		west.want("connect chat <nil> <nil> <nil> <nil> <nil>")
 		if _, resp := ts.west.tail(c, "?node=nowhere"); resp.StatusCode != http.StatusNotFound {
 			t.Errorf("the tail of no node is answered with %s", resp.Status)
+		}
+	})
+}
+
+// A tail of all nodes that has lost one shows nothing of it, and looks as if nothing happened
+// there.
+func TestTailSaysWhichNodesItHearsNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ts := newTowns(t, httpapi.Options{Operator: true})
+		c, east := ts.west.overHTTP(), ts.east.Gateway.Node()
+		all, _ := ts.west.tail(c, "")
+		cyd, _ := ts.west.tail(c, "?client={cyd}")
+		dan, _ := ts.west.tail(c, "?node={east}&client={dan}")
+		here, _ := ts.west.tail(c, "?node=self")
+		ann, _ := ts.west.tail(c, "?client={ann}")
+		others := []*tail{all, cyd, dan}
+		want := func(l *tail, want string) {
+			t.Helper()
+			if got := fmt.Sprint(l.next()); got != want {
+				t.Errorf("the line is %s, want %s", got, want)
+			}
+		}
+		ts.broker.Cut(ts.west.Gateway.Node())
+		for _, l := range others {
+			want(l, "map[local_only:true missing:["+east+"]]")
+		}
+		late, _ := ts.west.tail(c, "")
+		want(late, "map[local_only:true missing:["+east+"]]") // what it is for it does not hear
+		late.hang()
+		ts.broker.Heal()
+		for _, l := range others {
+			want(l, "map[joined:["+east+"]]")
+		}
+		ts.broker.Cut(ts.east.Gateway.Node()) // the broker still answers here: five seconds later it is lost
+		for _, l := range others {
+			want(l, "map[missing:["+east+"]]")
+		}
+		for _, l := range []*tail{here, ann} {
+			if v := l.next(); v["heartbeat"] == nil {
+				t.Errorf("a tail of this node says %v", v)
+			}
 		}
 	})
 }

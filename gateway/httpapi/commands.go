@@ -148,6 +148,9 @@ func (h *Handler) checkTarget(to *gateway.Target) error {
 	case to.Nodes != nil && len(to.Nodes) == 0:
 		return invalid(CodeInvalidTarget, "to.nodes: the list is empty: leave it out to mean all")
 	}
+	if len(to.Nodes) > 1 && slices.Contains(to.Nodes, NodeAll) {
+		return invalid(CodeInvalidTarget, "to.nodes: %s stands alone", NodeAll)
+	}
 	if err := to.Validate(); err != nil {
 		return invalid(CodeInvalidTarget, "to: %v", err)
 	}

@@ -55,13 +55,13 @@
 // show them, whichever node is asked. The number that a command answers is that of the
 // node that was asked; with wait, it is that of all that have answered in so long (up to
 // 30s), and "missing" names the others. "local_only" says that other nodes could not be
-// told. Lists wait two seconds for nodes, and name those that are "missing"; where
+// told, or asked. Lists wait two seconds for nodes, and name those that are "missing"; where
 // one node is asked for something that only it knows, its silence is CodeNoAnswer.
 //
-// node narrows a list to nodes, and "nodes" a target; self is the node that is asked. One
-// that is not known is CodeUnknownNode. /stats and /tail are of one node, the one that
+// node narrows a list to nodes, and "nodes" a target; self is the node that is asked, a
+// host's name all nodes on it, all every one. One that is not known is CodeUnknownNode. /stats and /tail are of one node, the one that
 // is asked unless /stats names another. So are /drain and /resume, unless they name
-// nodes, or all: then they answer NodeStates.
+// nodes: then they answer NodeStates.
 //
 // # Errors
 //

@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"path"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/caddy-websocket/caddy-websocket/gateway"
 )
@@ -43,16 +44,23 @@ func (h *Handler) endpoints(q query) []string {
 
 func (h *Handler) page(q query) (gateway.Page, error) {
 	limit, err := q.number("limit")
-	if err == nil && limit > gateway.MaxPageSize {
+	if err == nil && (limit > gateway.MaxPageSize || limit == 0 && q.one("limit") != "") {
 		err = invalid(CodeInvalidQuery, "limit: %d, allowed are 1 to %d", limit, gateway.MaxPageSize)
 	}
 	return gateway.Page{Limit: limit, Cursor: q.one("cursor")}, err
 }
 
+// clientID is what the ids of clients are like, of which cursors are made. One that is not
+// sorts behind or before them all, and would make an empty page that looks like the last.
+var clientID = regexp.MustCompile(`^[a-z0-9]{8}-[a-z2-7]{26}$`)
+
 func (h *Handler) clients(r *http.Request, q query) (any, error) {
 	page, err := h.page(q)
 	if err != nil {
 		return nil, err
+	}
+	if page.Cursor != "" && !clientID.MatchString(page.Cursor) {
+		return nil, invalid(CodeInvalidQuery, "cursor: %.50q is no id of a client: allowed is the next of the last answer", page.Cursor)
 	}
 	fields := q.one("fields")
 	if fields != "" && fields != "session" {
@@ -122,7 +130,7 @@ func (h *Handler) count(r *http.Request, q query) (any, error) {
 		return nil, err
 	}
 	reach, err := h.g.Count(r.Context(), h.within(of))
-	return Result{Clients: &reach.Clients, Missing: reach.Missing}, unanswered(err)
+	return Result{Clients: &reach.Clients, Missing: reach.Missing, LocalOnly: reach.LocalOnly}, unanswered(err)
 }
 
 // stats are those of one node, since there is no sum of how late time-outs come, or of
@@ -133,9 +141,15 @@ func (h *Handler) stats(r *http.Request, q query) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if node == NodeAll {
+		nodes = NodesNamed(h.g.Nodes(), NodeAll)
+	}
+	if len(nodes) > 1 {
+		return nil, invalid(CodeInvalidQuery, "node: %.100q is %d nodes, and this is about one: allowed are %s", node, len(nodes), strings.Join(nodes, ", "))
+	}
 	all, _, err := h.g.AllStats(r.Context(), nodes, h.endpoints(q)...)
 	if len(all) == 0 {
-		return nil, unanswered(cmp.Or(err, fmt.Errorf("%w: %s", gateway.ErrNoAnswer, node)))
+		return nil, unanswered(cmp.Or(err, h.noAnswer(nodes[0])))
 	}
 	return all[0], nil
 }

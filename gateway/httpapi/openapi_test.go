@@ -326,7 +326,7 @@ func TestSchemasHaveTheFieldsOfTheTypes(t *testing.T) {
 		"Stats": reflect.TypeFor[gateway.Stats](), "ClusterStats": reflect.TypeFor[gateway.ClusterStats](), "EndpointStats": reflect.TypeFor[gateway.EndpointStats](),
 		"CloseCount": reflect.TypeFor[gateway.CloseCount](), "Durations": reflect.TypeFor[gateway.Durations](),
 		"DurationBucket": reflect.TypeFor[gateway.DurationBucket](), "Event": reflect.TypeFor[gateway.Event](),
-		"Missed": reflect.TypeFor[httpapi.Missed](), "Heartbeat": reflect.TypeFor[httpapi.Heartbeat](),
+		"Missed": reflect.TypeFor[httpapi.Missed](), "Heartbeat": reflect.TypeFor[httpapi.Heartbeat](), "Heard": reflect.TypeFor[httpapi.Heard](),
 		"State": reflect.TypeFor[httpapi.State](), "NodeStates": reflect.TypeFor[httpapi.NodeStates](), "NodeState": reflect.TypeFor[httpapi.NodeState](),
 		"Nodes": reflect.TypeFor[httpapi.Nodes](), "Node": reflect.TypeFor[httpapi.Node](),
 	}

@@ -31,6 +31,10 @@ type State struct {
 type NodeStates struct {
 	// Nodes are in the order of their ids.
 	Nodes []NodeState `json:"nodes"`
+
+	// LocalOnly is set if other nodes are meant, and could not be told: the broker cannot be
+	// reached.
+	LocalOnly bool `json:"local_only,omitempty"`
 }
 
 // NodeState is what has become of one node.
@@ -38,12 +42,10 @@ type NodeState struct {
 	Node string `json:"node"`
 	State
 
-	// Error is set if the node does not answer: what it did is not known.
+	// Error is set if the node does not answer: what it did is not known, unless it could
+	// not be asked.
 	Error *Error `json:"error,omitempty"`
 }
-
-// NodeAll stands for all nodes, where leaving them out means one.
-const NodeAll = "all"
 
 func (h *Handler) operatorCalls() []call {
 	if !h.o.Operator {
@@ -67,23 +69,16 @@ func (h *Handler) operatorCalls() []call {
 // operated returns the nodes that are to be drained or resumed; none is named if it is
 // this one, as ever.
 func (h *Handler) operated(q query) ([]string, error) {
-	names := q["node"]
-	if !slices.Contains(names, NodeAll) {
-		return h.known(names)
+	ids, err := h.known(q["node"])
+	if err == nil && slices.Contains(q["node"], NodeAll) {
+		ids = NodesNamed(h.g.Nodes(), NodeAll)
 	}
-	if len(names) > 1 {
-		return nil, invalid(CodeInvalidQuery, "node: %s stands alone", NodeAll)
-	}
-	var ids []string
-	for _, n := range h.g.Nodes() {
-		ids = append(ids, n.ID)
-	}
-	return ids, nil
+	return ids, err
 }
 
 // onNodes does something on nodes at once, since each may take its time, and returns what
 // has become of them.
-func (h *Handler) onNodes(ctx context.Context, nodes []string, draining bool, do func(node string) error) NodeStates {
+func (h *Handler) onNodes(ctx context.Context, q query, nodes []string, draining bool, do func(node string) error) NodeStates {
 	slices.Sort(nodes)
 	nodes = slices.Compact(nodes)
 	errs := make([]error, len(nodes))
@@ -100,7 +95,8 @@ func (h *Handler) onNodes(ctx context.Context, nodes []string, draining bool, do
 	}
 	all.Wait()
 	stats, _, _ := h.g.AllStats(ctx, nodes) // who does not answer is not in them
-	states := NodeStates{Nodes: make([]NodeState, len(nodes))}
+	others := slices.Contains(q["node"], NodeAll) || slices.ContainsFunc(nodes, func(node string) bool { return node != h.g.Node() })
+	states := NodeStates{Nodes: make([]NodeState, len(nodes)), LocalOnly: others && h.cutOff()}
 	for i, node := range nodes {
 		states.Nodes[i].Node = node
 		at := slices.IndexFunc(stats, func(s gateway.Stats) bool { return s.Node == node })
@@ -108,7 +104,7 @@ func (h *Handler) onNodes(ctx context.Context, nodes []string, draining bool, do
 			states.Nodes[i].State = State{Draining: stats[at].Draining, Clients: stats[at].Clients}
 		}
 		if at < 0 || errs[i] != nil && stats[at].Draining != draining {
-			err := cmp.Or(errs[i], fmt.Errorf("%w: %s", gateway.ErrNoAnswer, node))
+			err := cmp.Or(errs[i], h.noAnswer(node))
 			states.Nodes[i].Error = &Error{CodeNoAnswer, err.Error()}
 		}
 	}
@@ -143,7 +139,7 @@ func (h *Handler) drain(r *http.Request, q query, body []byte) (any, error) {
 	ctx, cancel := context.WithTimeout(whole, timeout)
 	defer cancel()
 	if nodes != nil {
-		return h.onNodes(whole, nodes, true, func(node string) error { return h.g.DrainNode(ctx, node, in.Restart) }), nil
+		return h.onNodes(whole, q, nodes, true, func(node string) error { return h.g.DrainNode(ctx, node, in.Restart) }), nil
 	}
 	_ = h.g.Drain(ctx, in.Restart) // what it says is in the state
 	return h.state(), nil
@@ -161,7 +157,7 @@ func (h *Handler) resume(r *http.Request, q query, body []byte) (any, error) {
 	}
 	if nodes != nil {
 		ctx := context.WithoutCancel(r.Context())
-		return h.onNodes(ctx, nodes, false, func(node string) error { return h.g.ResumeNode(ctx, node) }), nil
+		return h.onNodes(ctx, q, nodes, false, func(node string) error { return h.g.ResumeNode(ctx, node) }), nil
 	}
 	h.g.Resume()
 	return h.state(), nil

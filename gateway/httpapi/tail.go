@@ -66,16 +66,32 @@ func (h *Handler) tail(w http.ResponseWriter, r *http.Request, q query) error {
 	if r.Method == http.MethodHead || !out.flush() {
 		return nil
 	}
-	h.follow(watcher, out, r)
+	h.follow(watcher, h.hearing(o), out, r)
 	return nil
 }
 
 // follow writes what the watcher is told.
-func (h *Handler) follow(watcher *gateway.Watcher, out *tailWriter, r *http.Request) {
-	silence := time.NewTicker(heartbeat)
+func (h *Handler) follow(watcher *gateway.Watcher, heard *hearing, out *tailWriter, r *http.Request) {
+	silence, look := time.NewTicker(heartbeat), time.NewTicker(heardEvery)
 	defer silence.Stop()
+	defer look.Stop()
+	say := func() bool {
+		change := heard.change()
+		if change == nil {
+			return true
+		}
+		silence.Reset(heartbeat)
+		return out.line(change) && out.flush()
+	}
+	if !say() {
+		return
+	}
 	for {
 		select {
+		case <-look.C:
+			if !say() {
+				return
+			}
 		case e := <-watcher.Events():
 			silence.Reset(heartbeat)
 			if !h.gather(watcher, out, e) {

@@ -217,7 +217,12 @@ func listGateways(w http.ResponseWriter, r *http.Request, name string, gateways 
 		if len(named[n]) == 0 {
 			continue
 		}
-		stats, missing := statsOf(r.Context(), gateways[n], named[n])
+		g := gateways[n]
+		stats, missing := statsOf(r.Context(), g, named[n])
+		others := slices.Contains(nodes, httpapi.NodeAll) || slices.ContainsFunc(named[n], func(node string) bool { return node != g.Node() })
+		if cluster := g.ClusterStats(); others && cluster != nil && !cluster.Connected {
+			answer.LocalOnly = true
+		}
 		answer.Gateways = append(answer.Gateways, stats...)
 		answer.Missing = append(answer.Missing, missing...)
 	}
@@ -241,6 +246,10 @@ type Gateways struct {
 
 	// Missing are nodes that did not answer.
 	Missing []string `json:"missing,omitempty"`
+
+	// LocalOnly is set if other nodes are meant, and could not be asked: the broker cannot
+	// be reached.
+	LocalOnly bool `json:"local_only,omitempty"`
 }
 
 // unknown says which gateways there are.
@@ -248,7 +257,11 @@ func unknown(name string, gateways map[string]*gateway.Gateway) string {
 	if len(gateways) == 0 {
 		return fmt.Sprintf("there is no gateway %.100q: no websocket is configured", name)
 	}
-	return fmt.Sprintf("there is no gateway %.100q: there are %s", name, strings.Join(slices.Sorted(maps.Keys(gateways)), ", "))
+	are := "there are"
+	if len(gateways) == 1 {
+		are = "there is"
+	}
+	return fmt.Sprintf("there is no gateway %.100q: %s %s", name, are, strings.Join(slices.Sorted(maps.Keys(gateways)), ", "))
 }
 
 // Interface guards

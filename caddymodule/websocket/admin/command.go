@@ -12,6 +12,8 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-websocket/caddy-websocket/gateway/httpapi"
 )
 
 func init() {
@@ -126,6 +128,9 @@ func names(cmd *cobra.Command, name string) ([]string, error) {
 	// pflag makes no value of a single empty one.
 	if cmd.Flags().Changed(name) && len(values) == 0 || slices.Contains(values, "") {
 		return nil, usage("--%s: the name is empty", name)
+	}
+	if name == "node" && len(values) > 1 && slices.Contains(values, httpapi.NodeAll) {
+		return nil, usage("--node %s stands alone", httpapi.NodeAll)
 	}
 	return values, nil
 }

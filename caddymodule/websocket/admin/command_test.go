@@ -38,6 +38,8 @@ func TestWrongUsageIsExitCode2(t *testing.T) {
 		{"tail /chat", `unexpected argument "/chat"`},
 		{"tail --payload -1", "--payload -1"},
 		{"drain --node all --node self", "--node all stands alone"},
+		{"list --node all --node self", "--node all stands alone"},
+		{"send --all --node all --node self hello", "--node all stands alone"},
 		{"nodes all", `unexpected argument "all"`},
 		{"list --node=", "--node: the name is empty"},
 		{"stats --node=", "--node: the name is empty"},

@@ -169,12 +169,16 @@ func refused(target string, res *http.Response, err error) error {
 		if after := res.Header.Get("Retry-After"); after != "" {
 			text += fmt.Sprintf(" (Retry-After: %s)", after)
 		}
-		if to := res.Header.Get("Location"); to != "" {
+		to := res.Header.Get("Location")
+		if to != "" {
 			text += fmt.Sprintf(" (Location: %s)", to)
 		}
 		body, _ := io.ReadAll(res.Body) // the beginning, which the dialer has read
-		if body := strings.TrimSpace(string(body)); body != "" {
+		switch body := strings.TrimSpace(string(body)); {
+		case body != "":
 			text += ": " + body
+		case to == "":
+			text += ": it sent no reason, its log may have one"
 		}
 		return errors.New(text)
 	}

@@ -206,7 +206,8 @@ func TestConnectShowsRefusals(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/login":
-			http.Redirect(w, r, "https://login.example.com/", http.StatusFound)
+			w.Header().Set("Location", "https://login.example.com/")
+			w.WriteHeader(http.StatusFound)
 		case "/full":
 			w.Header().Set("Retry-After", "5")
 			http.Error(w, "", http.StatusServiceUnavailable)
@@ -219,8 +220,8 @@ func TestConnectShowsRefusals(t *testing.T) {
 	defer server.Close()
 	for path, want := range map[string]string{
 		"/":      `refused the handshake: 403 Forbidden: origin \x1b[2J is not allowed`,
-		"/full":  "refused the handshake: 503 Service Unavailable (Retry-After: 5)",
-		"/login": "refused the handshake: 302 Found (Location: https://login.example.com/)",
+		"/full":  "refused the handshake: 503 Service Unavailable (Retry-After: 5): it sent no reason, its log may have one\n",
+		"/login": "refused the handshake: 302 Found (Location: https://login.example.com/)\n",
 		"/slow":  "timeout",
 	} {
 		if got := runCommand(t, "", "connect", server.URL+path, "--timeout", "500ms"); got.code != 1 || !strings.Contains(got.errs, want) {

@@ -8,12 +8,9 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/caddy-websocket/caddy-websocket/gateway/httpapi"
 )
 
 func drainCommand() *cobra.Command {
@@ -28,15 +25,15 @@ by close_rate and drain_timeout of the configuration: with 1001, or with 1012 if
 
 The server refuses handshakes until it is restarted or told to --resume, through
 reloads, too. All gateways are drained unless --gateway names one, but only on the
-node that is asked: --node names others, and --node all is every one.`,
+node that is asked: --node names others, by id or by host.`,
 		Example: `  $ caddy websocket drain --restart && systemctl restart caddy
   $ caddy websocket drain --timeout 2m
-  $ caddy websocket drain --node "$node"
+  $ caddy websocket drain --node ws2
   $ caddy websocket drain --resume`,
 		RunE: run(drain),
 	}
 	adminFlags(cmd)
-	nodeFlag(cmd, "This node, and not the one that is asked; all for every one")
+	nodeFlag(cmd, "This node, and not the one that is asked")
 	f := cmd.Flags()
 	f.Bool("restart", false, "Close with 1012, service restart, instead of 1001, going away")
 	f.Duration("timeout", 30*time.Second, "How long to wait until all clients are gone, at most 1h")
@@ -66,9 +63,6 @@ func drain(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if names := nodes["node"]; len(names) > 1 && slices.Contains(names, httpapi.NodeAll) {
-		return usage("--node all stands alone")
-	}
 	c, err := newCaller(cmd)
 	if err != nil {
 		return err
@@ -78,19 +72,19 @@ func drain(cmd *cobra.Command, args []string) error {
 	if resume {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
-		states, err := c.operate(ctx, "/resume", nodes, struct{}{})
+		states, localOnly, err := c.operate(ctx, "/resume", nodes, struct{}{})
 		if err != nil {
 			return err
 		}
 		if err := printStates(cmd, states, "accepts handshakes, %s connected"); err != nil {
 			return err
 		}
-		return complete(silent(states))
+		return complete(localOnly, silent(states))
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout+callTimeout)
 	defer cancel()
 	progress := c.progress(cmd, nodes)
-	states, err := c.operate(ctx, "/drain", nodes, drainRequest{restart, timeout.String()})
+	states, localOnly, err := c.operate(ctx, "/drain", nodes, drainRequest{restart, timeout.String()})
 	progress()
 	if err != nil {
 		if cmd.Context().Err() == nil && errors.Is(err, context.Canceled) {
@@ -108,7 +102,7 @@ func drain(cmd *cobra.Command, args []string) error {
 	if left > 0 {
 		return fmt.Errorf("%s left after %s: they are being closed, and handshakes are refused", count(left, "client is", "clients are"), timeout)
 	}
-	return complete(silent(states))
+	return complete(localOnly, silent(states))
 }
 
 // silent returns the nodes that did not answer.
@@ -121,19 +115,20 @@ func silent(states []GatewayState) (nodes []string) {
 	return nodes
 }
 
-// operate makes a call that answers with the state of one gateway or all.
-func (c *caller) operate(ctx context.Context, path string, query url.Values, body any) ([]GatewayState, error) {
+// operate makes a call that answers with the state of one gateway or all, and whether other
+// nodes could not be told.
+func (c *caller) operate(ctx context.Context, path string, query url.Values, body any) (states []GatewayState, localOnly bool, err error) {
 	var answer struct {
 		States
 		stateAnswer
 	}
 	if err := c.callFor(ctx, http.MethodPost, path, maps.Clone(query), body, &answer); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if answer.Gateways != nil {
-		return answer.Gateways, nil
+		return answer.Gateways, answer.LocalOnly, nil
 	}
-	return answer.states(c.gateway), nil
+	return answer.states(c.gateway), answer.LocalOnly, nil
 }
 
 // progress prints every second how many clients are left, until it is told to stop.

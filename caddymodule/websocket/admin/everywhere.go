@@ -18,6 +18,10 @@ import (
 // States is the answer to /websocket/drain and /websocket/resume for all gateways.
 type States struct {
 	Gateways []GatewayState `json:"gateways"`
+
+	// LocalOnly is set if other nodes are meant, and could not be told: the broker cannot be
+	// reached.
+	LocalOnly bool `json:"local_only,omitempty"`
 }
 
 // GatewayState is what has become of one gateway.
@@ -59,7 +63,7 @@ func (a *API) everywhere(w http.ResponseWriter, r *http.Request, gateways map[st
 	var all sync.WaitGroup
 	for i, name := range names {
 		each := r.Clone(r.Context())
-		if len(nodes[name]) > 0 {
+		if len(nodes[name]) > 0 && !slices.Contains(query["node"], httpapi.NodeAll) {
 			own := maps.Clone(query)
 			own["node"] = nodes[name]
 			each.URL.RawQuery = own.Encode()
@@ -83,6 +87,7 @@ func (a *API) everywhere(w http.ResponseWriter, r *http.Request, gateways map[st
 		var answer stateAnswer
 		_ = json.Unmarshal(answers[i].body.Bytes(), &answer) // it was encoded by us
 		states.Gateways = append(states.Gateways, answer.states(name)...)
+		states.LocalOnly = states.LocalOnly || answer.LocalOnly
 	}
 	_ = httpapi.Answer(w, r, http.StatusOK, states) // it can be encoded
 }

@@ -102,17 +102,20 @@ func list(cmd *cobra.Command, args []string) error {
 	if err := out.Flush(); err != nil {
 		return err
 	}
-	return complete(p.missing)
+	return complete(p.localOnly, p.missing)
 }
 
 // shows tells whether a list has several nodes' clients.
 func (c *caller) shows(cmd *cobra.Command, what string, nodes []string) (bool, error) {
-	if what != "clients" || len(nodes) == 1 {
+	if what != "clients" {
 		return false, nil
 	}
 	var known httpapi.Nodes
-	err := c.call(cmd.Context(), http.MethodGet, "/nodes", nil, nil, &known)
-	return len(known.Nodes) > 1, err
+	if err := c.call(cmd.Context(), http.MethodGet, "/nodes", nil, nil, &known); err != nil {
+		return false, err
+	}
+	one := len(nodes) == 1 && (nodes[0] == httpapi.NodeSelf || slices.ContainsFunc(known.Nodes, func(n httpapi.Node) bool { return n.ID == nodes[0] }))
+	return len(known.Nodes) > 1 && !one, nil
 }
 
 var columns = map[string][]string{
@@ -128,6 +131,8 @@ type printer struct {
 	table   *table   // nil for JSON
 	nodes   bool     // a column says where each client is
 	missing []string // nodes that did not answer for a page, sorted
+
+	localOnly bool // other nodes could not be asked for a page
 }
 
 // pages prints page after page, up to limit entries if it is not 0.
@@ -139,14 +144,16 @@ func (p *printer) pages(cmd *cobra.Command, c *caller, what string, query url.Va
 		}
 		query.Set("limit", strconv.Itoa(size))
 		var page struct {
-			Clients []json.RawMessage `json:"clients"`
-			Names   []json.RawMessage `json:"names"`
-			Next    string            `json:"next"`
-			Missing []string          `json:"missing"`
+			Clients   []json.RawMessage `json:"clients"`
+			Names     []json.RawMessage `json:"names"`
+			Next      string            `json:"next"`
+			Missing   []string          `json:"missing"`
+			LocalOnly bool              `json:"local_only"`
 		}
 		if err := c.call(cmd.Context(), http.MethodGet, "/"+what, query, nil, &page); err != nil {
 			return err
 		}
+		p.localOnly = p.localOnly || page.LocalOnly
 		p.missing = slices.Compact(slices.Sorted(slices.Values(append(p.missing, page.Missing...))))
 		for _, entry := range append(page.Clients, page.Names...) {
 			if err := p.print(entry); err != nil {

@@ -21,13 +21,14 @@ func nodesCommand() *cobra.Command {
 		Short: "Lists the processes that serve clients together",
 		Long: `
 Lists the nodes of the gateways: the one that answers (SELF), and those that a
-broker joins it with. Other commands take their names with --node; one begins the
-ids of the node's clients. A process that was restarted is another node, and each
-of its gateways has one. SINCE is for how long the node that answers has known it.
+broker joins it with. A process that was restarted is another node, and each of its
+gateways has one. Other commands take their names with --node, or that of a host,
+which is all nodes on it; a node's name begins the ids of its clients. SINCE is for
+how long the node that answers has known it, DRAINING whether it refuses handshakes.
 
 All gateways are shown unless --gateway names one.`,
 		Example: `  $ caddy websocket nodes
-  $ caddy websocket nodes --json | jq -r 'select(.host == "ws2") | .node'`,
+  $ caddy websocket nodes --json | jq -c 'select(.host == "ws2")'`,
 		RunE: run(nodes),
 	}
 	adminFlags(cmd)
@@ -99,29 +100,32 @@ func printNodes(cmd *cobra.Command, lines []nodeLine, several bool) error {
 		}
 		return cells
 	}
-	t := newTable(out, gateway("GATEWAY", "NODE", "HOST", "CLIENTS", "SINCE", "SELF")...)
+	t := newTable(out, gateway("GATEWAY", "NODE", "HOST", "CLIENTS", "SINCE", "SELF", "DRAINING")...)
 	for _, n := range lines {
-		clients, self := "", ""
+		clients, self, draining := "", "", ""
 		if n.Clients != nil {
 			clients = strconv.Itoa(*n.Clients)
 		}
 		if n.Self {
 			self = "yes"
 		}
-		t.row(gateway(n.Gateway, n.ID, n.Host, clients, lasting(time.Since(n.Since)), self)...)
+		if n.Draining {
+			draining = "yes"
+		}
+		t.row(gateway(n.Gateway, n.ID, n.Host, clients, lasting(time.Since(n.Since)), self, draining)...)
 	}
 	return t.flush()
 }
 
 // nodeFlag gives a command the flag --node.
 func nodeFlag(cmd *cobra.Command, help string) {
-	cmd.Flags().StringArray("node", nil, help+" (may be repeated; self is the one that answers)")
+	cmd.Flags().StringArray("node", nil, help+": its id, self for the one that answers, a host's name for those on it (may be repeated), or all")
 }
 
 // nodeQuery returns the parameters for --node.
 func nodeQuery(cmd *cobra.Command) (url.Values, error) {
-	names, err := names(cmd, "node")
-	return url.Values{"node": names}, err
+	nodes, err := names(cmd, "node")
+	return url.Values{"node": nodes}, err
 }
 
 // incompleteError says that something was done, but not on all nodes, or that a list
@@ -130,10 +134,17 @@ type incompleteError struct{ error }
 
 func (e incompleteError) Unwrap() error { return e.error }
 
-// complete returns an error that names the nodes that did not answer, if there are any.
-func complete(missing []string) error {
-	if len(missing) == 0 {
-		return nil
+// complete returns an error that says which nodes did not answer, and whether that is since
+// they could not be asked; nil if all did.
+func complete(localOnly bool, missing []string) error {
+	names := strings.Join(missing, ", ")
+	switch {
+	case localOnly && names == "":
+		return incompleteError{errors.New("the broker cannot be reached: other nodes were not asked")}
+	case localOnly:
+		return incompleteError{fmt.Errorf("the broker cannot be reached: other nodes were not asked: %s", names)}
+	case names != "":
+		return incompleteError{fmt.Errorf("no answer from: %s", names)}
 	}
-	return incompleteError{fmt.Errorf("no answer from: %s", strings.Join(missing, ", "))}
+	return nil
 }

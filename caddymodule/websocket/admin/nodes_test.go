@@ -1,9 +1,11 @@
 package admin_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -97,11 +99,11 @@ func (m *machine) want(args ...string) string {
 func TestCommandsAreForAllNodesAndNarrowedByNode(t *testing.T) {
 	_, west, east := machines(t)
 	nodes := strings.Split(west.want("nodes"), "\n")
-	if got := strings.Join(strings.Fields(nodes[0]), " "); got != "GATEWAY NODE HOST CLIENTS SINCE SELF" || len(nodes) != 5 {
+	if got := strings.Join(strings.Fields(nodes[0]), " "); got != "GATEWAY NODE HOST CLIENTS SINCE SELF DRAINING" || len(nodes) != 5 {
 		t.Fatalf("nodes are %q", nodes)
 	}
 	for i, want := range []string{"default " + west.node + " yes", "default " + east.node + " -", "other " + west.other.Gateway.Node() + " yes"} {
-		if cells := strings.Fields(nodes[i+1]); fmt.Sprint(cells[0], " ", cells[1], " ", cells[len(cells)-1]) != want {
+		if cells := strings.Fields(nodes[i+1]); fmt.Sprint(cells[0], " ", cells[1], " ", cells[len(cells)-2]) != want || cells[len(cells)-1] != "-" {
 			t.Errorf("node %d is %q, want %q", i, cells, want)
 		}
 	}
@@ -112,6 +114,7 @@ func TestCommandsAreForAllNodesAndNarrowedByNode(t *testing.T) {
 		t.Errorf("as JSON: %v", got)
 	}
 
+	host := fmt.Sprint(objects(t, west.want("nodes", "--json"))[0]["host"])
 	rows := strings.Split(west.want("list"), "\n")
 	if strings.Fields(rows[0])[1] != "NODE" || len(rows) != 4 {
 		t.Errorf("the list is %q", rows)
@@ -133,6 +136,11 @@ func TestCommandsAreForAllNodesAndNarrowedByNode(t *testing.T) {
 			t.Errorf("%s: %v, want %s", args, got, want)
 		}
 	}
+	for _, all := range []string{"all", host} {
+		if got := west.want("list", "--node", all); !strings.HasPrefix(got, "ID") || !strings.Contains(got, "NODE") || strings.Count(got, "\n") != 3 {
+			t.Errorf("list --node %s: %s", all, got)
+		}
+	}
 	if got := west.want("list", "--node", east.node); strings.Contains(got, "NODE") {
 		t.Errorf("with one node there is a column for it: %s", got)
 	}
@@ -141,7 +149,7 @@ func TestCommandsAreForAllNodesAndNarrowedByNode(t *testing.T) {
 	}
 
 	for args, want := range map[string]string{
-		"--all": "2", "--group g --node self": "1", "--user east": "1", "--all --node " + east.node + " --node " + west.node: "2",
+		"--all": "2", "--all --node all": "2", "--group g --node self": "1", "--user east": "1", "--all --node " + east.node + " --node " + west.node: "2",
 	} {
 		if got := west.want(append([]string{"send", "--json", "x"}, strings.Fields(args)...)...); got != `{"clients":`+want+"}\n" {
 			t.Errorf("send %s: %s, want %s", args, got, want)
@@ -149,7 +157,8 @@ func TestCommandsAreForAllNodesAndNarrowedByNode(t *testing.T) {
 	}
 	for _, line := range []string{"send --all --node nosuch x", "close --all --node nosuch", "list --node nosuch", "stats --node nosuch", "drain --node nosuch"} {
 		got := west.run(strings.Fields(line)...)
-		if got.code != 1 || got.out != "" || !strings.Contains(got.errs, `no node "nosuch"`) || !strings.Contains(got.errs, west.node) || !strings.Contains(got.errs, east.node) {
+		if got.code != 1 || got.out != "" || !strings.Contains(got.errs, `no node "nosuch" is known: there are `+west.node+" on "+host+" (self), "+east.node+" on "+host+" of gateway default, ") ||
+			!strings.HasSuffix(got.errs, ", and all\n") {
 			t.Errorf("%s: %s", line, got)
 		}
 	}
@@ -220,8 +229,25 @@ func TestWhatIsNotOfAllNodesIsExitCode3(t *testing.T) {
 
 	b.Cut(east.node)
 	waitFor(t, "the link to be down", func() bool { return !east.server.Gateway.Stats().Cluster.Connected })
-	if got := east.run("send", "--all", "x"); got.code != 3 || got.out != "1 client reached\n" || !strings.Contains(got.errs, "the broker cannot be reached") {
-		t.Errorf("send: %s", got)
+	for line, want := range map[string]string{
+		"send --all x":                          "1 client reached\n",
+		"send --user west x":                    "0 clients reached\n",
+		"send --all --node " + west.node + " x": "0 clients reached\n",
+		"send --user west --json x":             `{"clients":0,"missing":["` + west.node + `"],"local_only":true}` + "\n",
+		"list users":                            "USER  CLIENTS\neast  1\n",
+		"list --json --node " + west.node:       "",
+		"stats":                                 "on its own: the broker cannot be reached",
+		"stats --node " + west.node:             "",
+		"drain --node " + west.node:             "node " + west.node + " was not asked: the broker cannot be reached\n",
+		"drain --resume --node all":             "gateway default, node " + east.node + " accepts handshakes, 1 client connected\n",
+	} {
+		got := east.run(strings.Fields(line)...)
+		if got.code != 3 || !strings.Contains(got.out, want) || !strings.HasSuffix(got.errs, ": the broker cannot be reached: other nodes were not asked: "+west.node+"\n") {
+			t.Errorf("%s: %s", line, got)
+		}
+	}
+	if got := east.run("show", west.node+"-x"); got.code != 1 || !strings.HasSuffix(got.errs, ": node "+west.node+" was not asked: the broker cannot be reached\n") {
+		t.Errorf("show: %s", got)
 	}
 	if got := east.run("nodes"); got.code != 3 || strings.Count(got.out, "\n") != 4 || !strings.Contains(got.errs, "the broker cannot be reached") {
 		t.Errorf("nodes: %s", got)
@@ -240,6 +266,23 @@ func TestDrainIsForOneNodeUnlessOthersAreNamed(t *testing.T) {
 	if west.server.Gateway.Draining() || west.other.Gateway.Draining() || east.other.Gateway.Draining() || !east.server.Gateway.Draining() {
 		t.Error("another is drained")
 	}
+	waitFor(t, "it to be known", func() bool {
+		n := objects(t, west.want("nodes", "--json"))
+		return n[0]["draining"] == nil && n[1]["node"] == east.node && n[1]["draining"] == true && n[2]["draining"] == nil
+	})
+	if got := strings.Split(west.want("nodes"), "\n")[2]; !strings.HasSuffix(got, "  -     yes") {
+		t.Errorf("a node that is drained is shown as %q", got)
+	}
+	// What is printed can be copied, whichever node it is about.
+	undo := regexp.MustCompile("draining: .* until `caddy websocket (.*)`\n").FindAllStringSubmatch(west.want("stats"), -1)
+	if len(undo) != 1 {
+		t.Fatalf("stats say %q of a drained node", undo)
+	}
+	west.want(strings.Fields(undo[0][1])...)
+	if east.server.Gateway.Draining() {
+		t.Errorf("%s has not resumed it", undo[0][1])
+	}
+	west.want("drain", "--node", east.node)
 	if got := west.want("drain", "--resume", "--node", east.node, "--gateway", "default"); got != "gateway default, node "+east.node+" accepts handshakes, 0 clients connected\n" {
 		t.Errorf("resumed: %q", got)
 	}
@@ -257,8 +300,35 @@ func TestDrainIsForOneNodeUnlessOthersAreNamed(t *testing.T) {
 	if got := west.want("drain", "--resume", "--node", "all"); strings.Count(got, "accepts handshakes") != 3 {
 		t.Errorf("resumed: %q", got)
 	}
+	// Where a process has several gateways, its host is the one name for all of them.
+	if got := west.want("drain", "--node", fmt.Sprint(objects(t, west.want("nodes", "--json"))[0]["host"])); strings.Count(got, "refuses handshakes") != 3 {
+		t.Errorf("drain of a host: %q", got)
+	}
+	west.want("drain", "--resume", "--node", "all")
 	b.Cut(east.node)
 	if got := west.run("drain", "--timeout", "300ms", "--node", "all"); got.code != 3 || strings.Count(got.out, "refuses handshakes") != 2 || !strings.Contains(got.errs, "no answer from: "+east.node) {
 		t.Errorf("with one that does not answer: %s", got)
+	}
+}
+
+// Who looks at all nodes is told when he does not any more.
+func TestTailSaysThatItHearsOneNodeOnly(t *testing.T) {
+	b, west, east := machines(t)
+	out, errs := &output{t: t}, &output{t: t}
+	ctx, interrupt := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		ended <- command(ctx, strings.NewReader(""), out, errs, "tail", "--address", west.address)
+	}()
+	errs.wait(1, "Ctrl-C ends this.")
+	b.Cut(west.node)
+	errs.wait(1, "no longer heard: "+east.node+"; the broker cannot be reached: only clients of the node that answers are shown\n")
+	b.Heal()
+	errs.wait(1, "heard from now on: "+east.node+"\n")
+	east.server.Dial("/test")
+	out.wait(1, "  connect  test  "+east.node+"-")
+	interrupt()
+	if code := <-ended; code != 0 {
+		t.Errorf("interrupted, the exit code is %d: %s", code, errs)
 	}
 }

@@ -3,10 +3,8 @@ package admin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/caddy-websocket/caddy-websocket/gateway"
 	"github.com/caddy-websocket/caddy-websocket/gateway/httpapi"
@@ -20,25 +18,22 @@ func perGateway(names []string, gateways map[string]*gateway.Gateway) (map[strin
 	}
 	ids := make(map[string][]string)
 	known := make(map[string]bool)
-	var all []string
+	var all []*gateway.Gateway
 	for _, gatewayName := range slices.Sorted(maps.Keys(gateways)) {
 		g := gateways[gatewayName]
-		for _, n := range g.Nodes() {
-			all = append(all, n.ID)
-			for _, name := range names {
-				if name != n.ID && (name != httpapi.NodeSelf || !n.Self) && name != httpapi.NodeAll {
-					continue
-				}
+		all = append(all, g)
+		for _, name := range names {
+			for _, id := range httpapi.NodesNamed(g.Nodes(), name) {
 				known[name] = true
-				if !slices.Contains(ids[gatewayName], n.ID) {
-					ids[gatewayName] = append(ids[gatewayName], n.ID)
+				if !slices.Contains(ids[gatewayName], id) {
+					ids[gatewayName] = append(ids[gatewayName], id)
 				}
 			}
 		}
 	}
 	for _, name := range names {
 		if !known[name] {
-			return nil, unknownNodeError(fmt.Sprintf("no node %.100q is known: there are %s", name, strings.Join(all, ", ")))
+			return nil, unknownNodeError(httpapi.UnknownNode(name, all...))
 		}
 	}
 	return ids, nil

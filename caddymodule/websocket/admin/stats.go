@@ -52,8 +52,9 @@ func stats(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	var answer struct {
-		Gateways []json.RawMessage `json:"gateways"`
-		Missing  []string          `json:"missing"`
+		Gateways  []json.RawMessage `json:"gateways"`
+		Missing   []string          `json:"missing"`
+		LocalOnly bool              `json:"local_only"`
 	}
 	if err := c.call(cmd.Context(), http.MethodGet, "/", query, nil, &answer); err != nil {
 		return err
@@ -81,7 +82,7 @@ func stats(cmd *cobra.Command, args []string) error {
 	if len(answer.Gateways)+len(answer.Missing) == 0 {
 		fmt.Fprintln(cmd.ErrOrStderr(), noGateway)
 	}
-	return complete(answer.Missing)
+	return complete(answer.LocalOnly, answer.Missing)
 }
 
 const noGateway = "There is no gateway: no websocket is configured."
@@ -90,7 +91,11 @@ func printStats(out io.Writer, s *gateway.Stats) error {
 	fmt.Fprintf(out, "gateway %s, node %s: %s, %s, %s\n", safe(s.Gateway), safe(s.Node), count(s.Clients, "client", "clients"),
 		count(s.Users, "user", "users"), count(s.Groups, "group", "groups"))
 	if s.Draining {
-		fmt.Fprintln(out, "draining: handshakes are refused with 503 until `caddy websocket drain --resume`")
+		undo := "caddy websocket drain --resume"
+		if s.Cluster != nil { // it may be another node than the one that answers
+			undo += " --node " + safe(s.Node)
+		}
+		fmt.Fprintf(out, "draining: handshakes are refused with 503 until `%s`\n", undo)
 	}
 	if s.Cluster != nil && !s.Cluster.Connected {
 		fmt.Fprintln(out, "on its own: the broker cannot be reached")

@@ -140,6 +140,7 @@ func (e outputError) Unwrap() error { return e.error }
 // tailLine is a line of the answer.
 type tailLine struct {
 	gateway.Event
+	httpapi.Heard
 	Missed    int64           `json:"missed"`
 	Heartbeat json.RawMessage `json:"heartbeat"`
 }
@@ -179,12 +180,32 @@ func printEvent(out, stderr io.Writer, line []byte, asJSON bool) error {
 	case e.Heartbeat != nil:
 	case asJSON:
 		_, err = fmt.Fprintf(out, "%s\n", strings.TrimSpace(string(safeJSON(line))))
+	case e.Type == "" && e.Missed == 0:
+		fmt.Fprintln(stderr, heardText(&e.Heard))
 	case e.Type == "":
 		fmt.Fprintf(stderr, "%s more, faster than they could be shown\n", count(int(e.Missed), "event", "events"))
 	default:
 		_, err = fmt.Fprintln(out, eventText(&e.Event))
 	}
 	return err
+}
+
+// heardText says which nodes are heard from now on, or no more.
+func heardText(h *httpapi.Heard) string {
+	var parts []string
+	if len(h.Joined) > 0 {
+		parts = append(parts, "heard from now on: "+safe(strings.Join(h.Joined, ", ")))
+	}
+	if len(h.Missing) > 0 {
+		parts = append(parts, "no longer heard: "+safe(strings.Join(h.Missing, ", ")))
+	}
+	switch {
+	case h.LocalOnly:
+		parts = append(parts, "the broker cannot be reached: only clients of the node that answers are shown")
+	case len(parts) == 0:
+		parts = append(parts, "the broker can be reached again")
+	}
+	return strings.Join(parts, "; ")
 }
 
 // eventText writes an event as one line.

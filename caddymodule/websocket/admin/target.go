@@ -79,13 +79,10 @@ func command(cmd *cobra.Command, path string, body any) error {
 			return fmt.Errorf("encoding the answer: %w", err)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "%s\n", safeJSON(line))
-	} else if n > 0 {
+	} else if n > 0 || answer.LocalOnly || len(answer.Missing) > 0 {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s reached\n", count(n, "client", "clients"))
 	}
-	if answer.LocalOnly {
-		return incompleteError{errors.New("done on the node that was asked only: the broker cannot be reached")}
-	}
-	if err := complete(answer.Missing); err != nil {
+	if err := complete(answer.LocalOnly, answer.Missing); err != nil {
 		return err
 	}
 	if n == 0 {

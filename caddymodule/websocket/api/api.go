@@ -18,7 +18,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	_ "github.com/caddy-websocket/caddy-websocket/caddymodule/websocket" // the app that owns the gateways
 	"github.com/caddy-websocket/caddy-websocket/gateway"
 	"github.com/caddy-websocket/caddy-websocket/gateway/httpapi"
 )
