@@ -204,14 +204,13 @@ func TestWhatASenderHasSentBeforeItMovedIsWaitedFor(t *testing.T) {
 			{8, 0, 10},
 			{11, 0, 11},
 		} {
-			kind, body := kindCommand, []byte(nil)
+			kind := kindCommand
+			body, err := appendCommand(nil, 0, &Command{Send: &SendCommand{To: All()}}, Text("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
 			if come.moved != 0 {
 				kind, body = kindMoved, binary.AppendUvarint(nil, come.moved)
-			} else {
-				var err error
-				if body, err = appendCommand(nil, 0, &Command{Send: &SendCommand{To: All()}}, Text("x")); err != nil {
-					t.Fatal(err)
-				}
 			}
 			l.to.Receive(append(appendHeader(nil, kind, "aaaaaaaa", come.number), body...))
 			if got := taken(); got != come.taken {

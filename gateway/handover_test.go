@@ -176,7 +176,7 @@ func TestManyChangesOfBrokersLoseNothing(t *testing.T) {
 	for seed := range uint64(25) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // the same each time
+				random := rand.New(rand.NewPCG(seed, 0)) // the same each time
 				hub := memory(t)
 				some := func() *road {
 					way := func() time.Duration { return time.Duration(1+random.IntN(longest)) * time.Millisecond }
