@@ -25,6 +25,8 @@ type tunnel struct {
 	closingAt atomic.Int64 // when the first close frame was seen or placed, or the first side ended; 0 before
 	said      atomic.Bool  // the client's close frame has come
 	downOver  atomic.Bool  // nothing more is sent to the client
+
+	saying atomic.Pointer[CloseReason] // what the client is told because the backend is gone
 }
 
 func newTunnel(c *Client, back io.ReadWriteCloser) *tunnel {
@@ -36,7 +38,11 @@ func newTunnel(c *Client, back io.ReadWriteCloser) *tunnel {
 			c.watchedFrames(EventMessage, kind, size)
 		},
 		closed: func(code int, reason string) {
-			t.note(CloseReason{Code: code, Reason: reason, ByPeer: true})
+			said := CloseReason{Code: code, Reason: reason, ByPeer: true}
+			if asked := t.saying.Load(); asked != nil { // it may answer before downEnded goes on
+				said = *asked
+			}
+			t.note(said)
 		},
 		over: func() {
 			t.said.Store(true)
@@ -133,6 +139,8 @@ func (t *tunnel) upEnded(err error) {
 // inside one, nothing can be said any more.
 func (t *tunnel) downEnded() {
 	reason := CloseReason{Code: CloseGoingAway, Reason: "backend closed the connection"}
+	said := reason
+	t.saying.Store(&said)
 	if !t.down.close(newCloseFrame(reason.Code, reason.Reason)) {
 		reason.Code = CloseAbnormal
 	}
