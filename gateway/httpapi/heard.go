@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddy-websocket/caddy-websocket/gateway"
@@ -60,7 +61,7 @@ func (n *hearing) alone() bool {
 
 // isOn tells whether a client, by its id, is one of a node.
 func isOn(client, node string) bool {
-	return len(client) > len(node) && client[:len(node)] == node && client[len(node)] == '-'
+	return strings.HasPrefix(client, node+"-")
 }
 
 // change returns what to say if it is not as it was, or nil.
